@@ -1,0 +1,48 @@
+# V3M. The two commands: `make run` boots a Debian kernel under our VMM, `make test` runs all tests.
+# Both install what is missing first; `make build` only builds.
+SHELL := /bin/bash
+export PATH := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/v3m/node/bin:$(PATH)
+JOBS := $(shell nproc)
+
+.PHONY: run build test test-full native firmware ts setup-run setup-test lint format bench clean
+
+run: setup-run build
+	node dist/harness/demo.js
+
+build: native firmware ts
+
+native:
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native release
+firmware:
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -C firmware
+ts:
+	@scripts/build-ts
+
+setup-run:
+	@scripts/setup run
+setup-test:
+	@scripts/setup test
+
+test: setup-test build
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native asan fuzz
+	scripts/test
+test-full: setup-test build
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native asan fuzz
+	V3M_TEST_FULL=1 scripts/test
+
+lint:
+	npx biome check .
+	npx tsc --noEmit -p tsconfig.json
+	$(MAKE) -C native format-check tidy
+format:
+	npx biome check --write .
+	$(MAKE) -C native format
+
+bench: build
+	node dist/bench/boot.js
+	node dist/bench/exit.js
+
+clean:
+	rm -rf dist results
+	$(MAKE) -C native clean
+	$(MAKE) -C firmware clean

@@ -1,0 +1,81 @@
+/**
+ * Saved states of booted machines. A state holds the machine just before it takes a job; restoring it replaces the
+ * boot. A state fits only the QEMU, arguments and images it was made with, and the running host (the guest has
+ * measured the host's time-stamp counter): all of that is in its name. Numbers are in harness/README.md.
+ */
+import { createHash } from "node:crypto";
+import { readdir, readFile, rm, stat, utimes } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { cacheDir, cached, exists } from "../common/cache.js";
+import { runTool } from "../common/tools.js";
+import { shellQuote } from "./job.js";
+import { onLine } from "./lines.js";
+import { Monitor } from "./monitor.js";
+import { Qemu, type QemuOptions, qemuArguments } from "./qemu.js";
+import { BOOT_LIMIT_MS, failure } from "./session.js";
+
+/** After `booted` Linux still refines its clock frequency for about a second: let it, before the state is taken. */
+const SETTLE_MS = 2500;
+const KEEP_UNUSED_MS = 7 * 24 * 3600 * 1000;
+
+/** Path of the state for these options, built first if necessary (about as long as two boots). */
+export async function ensureSnapshot(options: QemuOptions, log: (message: string) => void): Promise<string> {
+  const path = await snapshotPath(options);
+  if (await exists(path)) {
+    const now = new Date();
+    await utimes(path, now, now).catch(() => {}); // Used today: not to be removed. A read-only cache is fine.
+    return path;
+  }
+  await removeUnused();
+  return cached(path, async (temporary) => {
+    log("booting once, to save the booted machine");
+    await saveBooted(options, temporary);
+  });
+}
+
+async function snapshotPath(options: QemuOptions): Promise<string> {
+  const version = (await runTool(options.qemu, ["--version"])).stdout.toString();
+  const bootId = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
+  const { outDir: _, restore: __, ...same } = options;
+  const key = JSON.stringify([version, bootId, qemuArguments(same)]);
+  const hash = createHash("sha256").update(key).digest("hex").slice(0, 16);
+  return cacheDir("machines", `state-${hash}`);
+}
+
+async function saveBooted(options: QemuOptions, path: string): Promise<void> {
+  const { outDir: _, restore: __, ...boot } = options;
+  const qemu = await Qemu.start(boot);
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    await new Promise<void>((resolve, reject) => {
+      onLine(qemu.channel("control"), (line) => line === "booted" && resolve());
+      qemu.exited.then(() => reject(failure(qemu, "E_BOOT", "the machine ended while it booted")));
+      const late = (): void => reject(failure(qemu, "E_BOOT", "the machine did not boot in time"));
+      timer = setTimeout(late, BOOT_LIMIT_MS);
+    });
+    await sleep(SETTLE_MS);
+    const monitor = await Monitor.open(qemu.channel("monitor"));
+    // Not stopped before: a machine saved while it is paused would be restored paused.
+    await monitor.execute("migrate-set-parameters", { "max-bandwidth": 2 ** 40, "downtime-limit": 10_000 });
+    await monitor.execute("migrate", { uri: `exec:cat > ${shellQuote(path)}` });
+    for (;;) {
+      const { status } = (await monitor.execute("query-migrate")) as { status?: string };
+      if (status === "completed") break;
+      if (status === "failed") throw failure(qemu, "E_BOOT", "QEMU could not save the machine");
+      await sleep(20);
+    }
+  } finally {
+    clearTimeout(timer);
+    await qemu.kill();
+  }
+}
+
+async function removeUnused(): Promise<void> {
+  const dir = cacheDir("machines");
+  for (const name of await readdir(dir).catch(() => [] as string[])) {
+    const path = join(dir, name);
+    const info = await stat(path).catch(() => undefined);
+    if (info && info.mtimeMs < Date.now() - KEEP_UNUSED_MS) await rm(path, { force: true });
+  }
+}

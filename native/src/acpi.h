@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ACPI tables for the machine in layout.h, generated and checksummed. */
+#ifndef VH_ACPI_H
+#define VH_ACPI_H
+
+#include "internal.h"
+#include "memory.h"
+
+struct vh_acpi_config {
+    uint32_t cpus;
+    const uint32_t *apic_ids; /* one for each vCPU, strictly ascending */
+    bool uart;
+};
+
+/**
+ * Write RSDP, XSDT, FADT (hardware-reduced), MADT and DSDT into [VH_ACPI_GPA, VH_ACPI_END), which
+ * the memory map reports as reserved. E_LIMIT where they do not fit (beyond about 4,000 vCPUs),
+ * E_INVALID for APIC ids that cannot be, E_RANGE where that range is not RAM.
+ */
+int32_t vh_acpi_build(struct vh_memory *memory, const struct vh_acpi_config *config, uint64_t *rsdp,
+                      struct vmmhpc_error *err);
+
+#endif

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The machine's one I/O thread: it pumps the console and carries out resets and stops. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "machine.h"
+
+/* Room for a TypeScript or C handler's own needs; untouched pages cost nothing. */
+#define STACK_BYTES (256u * 1024u)
+/* A guest prints byte by byte: let some gather, so that a line costs one wake-up and one write. */
+#define GATHER_NS 1000000
+
+int32_t vh_thread_start(pthread_t *thread, void *(*start)(void *), void *arg, const char *name,
+                        struct vmmhpc_error *err)
+{
+    pthread_attr_t attr;
+    sigset_t all;
+    sigset_t old;
+    int failed = pthread_attr_init(&attr);
+    if (failed == 0) {
+        (void)pthread_attr_setstacksize(&attr, STACK_BYTES);
+        /* The process's signals belong to its own threads. */
+        (void)sigfillset(&all);
+        (void)pthread_sigmask(SIG_SETMASK, &all, &old);
+        failed = pthread_create(thread, &attr, start, arg);
+        (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+        (void)pthread_attr_destroy(&attr);
+    }
+    if (failed != 0) {
+        return vh_fail(err, VMMHPC_E_SYSCALL, failed, 0, "cannot create thread %s", name);
+    }
+    (void)pthread_setname_np(*thread, name);
+    return VMMHPC_OK;
+}
+
+void vh_io_wake(struct vmmhpc *vm)
+{
+    (void)eventfd_write(vm->wake_fd, 1);
+}
+
+void vh_send_event(struct vmmhpc *vm, uint32_t type, uint64_t arg)
+{
+    struct vmmhpc_event event = {.type = type, .arg = arg, .time_ns = vh_now_ns()};
+    (void)pthread_mutex_lock(&vm->event_lock);
+    if (vm->event_fd >= 0) {
+        /* A full socket loses the record; the state itself can always be asked for. */
+        (void)send(vm->event_fd, &event, sizeof(event), MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    (void)pthread_mutex_unlock(&vm->event_lock);
+}
+
+static bool destroying(struct vmmhpc *vm)
+{
+    (void)pthread_mutex_lock(&vm->lock);
+    bool result = vm->destroying;
+    (void)pthread_mutex_unlock(&vm->lock);
+    return result;
+}
+
+static void *io_main(void *arg)
+{
+    struct vmmhpc *vm = arg;
+    bool told = false;
+    for (;;) {
+        bool finished = vh_lifecycle_step(vm);
+        vh_console_pump(vm);
+        if (finished && !told && vh_console_drained(vm)) {
+            vh_console_finish(vm);
+            told = true;
+        }
+        if (finished && destroying(vm)) {
+            return NULL;
+        }
+        struct pollfd fds[3] = {{.fd = vm->wake_fd, .events = POLLIN}};
+        uint32_t extra = finished && told ? 0 : vh_console_poll(vm, fds + 1);
+        if (poll(fds, 1 + extra, -1) < 0 && errno != EINTR) {
+            return NULL; /* cannot happen with valid descriptors */
+        }
+        eventfd_t count = 0;
+        if (eventfd_read(vm->wake_fd, &count) == 0 && !finished) {
+            struct timespec gather = {0, GATHER_NS};
+            (void)nanosleep(&gather, NULL);
+        }
+    }
+}
+
+int32_t vh_io_thread_start(struct vmmhpc *vm, struct vmmhpc_error *err)
+{
+    return vh_thread_start(&vm->io_thread, io_main, vm, "vmmhpc-io", err);
+}
+
+int32_t vmmhpc_open_events(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        return vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "cannot create a socket pair");
+    }
+    (void)pthread_mutex_lock(&vm->event_lock);
+    if (vm->event_fd >= 0) {
+        (void)close(vm->event_fd);
+    }
+    vm->event_fd = pair[0];
+    (void)pthread_mutex_unlock(&vm->event_lock);
+    *fd = pair[1];
+    return VMMHPC_OK;
+}

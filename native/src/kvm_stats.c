@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* KVM's own counters, through KVM_GET_STATS_FD (Linux 5.14). The descriptor is opened for each
+ * read, so that a machine holds none for it. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "machine.h"
+
+#define STATS_MAX 512u
+#define NAME_MAX_BYTES 256u
+
+/* The header and the descriptors come from the kernel, but sizes are checked all the same. */
+static int32_t read_stats(int fd, struct vmmhpc_kvm_stat *out, uint32_t capacity, uint32_t *count,
+                          struct vmmhpc_error *err)
+{
+    struct kvm_stats_header header;
+    if (pread(fd, &header, sizeof(header), 0) != (ssize_t)sizeof(header) ||
+        header.num_desc > STATS_MAX || header.name_size > NAME_MAX_BYTES) {
+        return vh_fail(err, VMMHPC_E_UNSUPPORTED, errno, 0, "KVM's statistics are not readable");
+    }
+    struct {
+        struct kvm_stats_desc desc;
+        char name[NAME_MAX_BYTES];
+    } entry;
+    size_t entry_bytes = sizeof(entry.desc) + header.name_size;
+    *count = header.num_desc;
+    for (uint32_t i = 0; i < header.num_desc && i < capacity; i++) {
+        memset(&entry, 0, sizeof(entry));
+        uint64_t value = 0;
+        if (pread(fd, &entry, entry_bytes, (off_t)(header.desc_offset + i * entry_bytes)) !=
+                (ssize_t)entry_bytes ||
+            pread(fd, &value, sizeof(value), (off_t)(header.data_offset + entry.desc.offset)) !=
+                (ssize_t)sizeof(value)) {
+            return vh_fail(err, VMMHPC_E_SYSCALL, errno, i, "KVM's statistics cannot be read");
+        }
+        entry.name[NAME_MAX_BYTES - 1] = '\0';
+        (void)snprintf(out[i].name, sizeof(out[i].name), "%.47s", entry.name);
+        out[i].value = value; /* of a histogram: its first bucket */
+    }
+    return VMMHPC_OK;
+}
+
+static int32_t read_of(int object_fd, struct vmmhpc_kvm_stat *out, uint32_t capacity,
+                       uint32_t *count, struct vmmhpc_error *err)
+{
+    int fd = object_fd < 0 ? -1 : ioctl(object_fd, KVM_GET_STATS_FD, 0);
+    if (fd < 0) {
+        return vh_fail(err, VMMHPC_E_UNSUPPORTED, errno, 0,
+                       "this host's KVM has no binary statistics (needs Linux 5.14)");
+    }
+    int32_t status = read_stats(fd, out, capacity, count, err);
+    (void)close(fd);
+    return status;
+}
+
+/* The counters of earlier lives are added, so that a reset does not turn them back. */
+static uint64_t base_of(const struct vmmhpc *vm, uint32_t vcpu, const char *name)
+{
+    for (uint32_t i = 0; i < vm->stat_base_count; i++) {
+        const struct vmmhpc_kvm_stat *stat = &vm->stat_base[vcpu * vm->stat_base_count + i];
+        if (strncmp(stat->name, name, sizeof(stat->name)) == 0) {
+            return stat->value;
+        }
+    }
+    return 0;
+}
+
+int32_t vmmhpc_kvm_stats(struct vmmhpc *vm, int32_t vcpu, struct vmmhpc_kvm_stat *out,
+                         uint32_t capacity, uint32_t *count, struct vmmhpc_error *err)
+{
+    if (count == NULL || (out == NULL && capacity > 0) || vcpu >= (int32_t)vm->cpus) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, (uint64_t)(int64_t)vcpu, "no such statistics");
+    }
+    (void)pthread_mutex_lock(&vm->kvm_lock);
+    int fd = vcpu < 0 ? vm->vm_fd : vm->vcpus[vcpu].fd;
+    int32_t status = read_of(fd, out, capacity, count, err);
+    for (uint32_t i = 0; status == VMMHPC_OK && vcpu >= 0 && i < *count && i < capacity; i++) {
+        out[i].value += base_of(vm, (uint32_t)vcpu, out[i].name);
+    }
+    (void)pthread_mutex_unlock(&vm->kvm_lock);
+    return status;
+}
+
+void vh_kvm_stats_save(struct vmmhpc *vm)
+{
+    uint32_t count = 0;
+    struct vmmhpc_kvm_stat none;
+    if (read_of(vm->vcpus[0].fd, &none, 0, &count, NULL) != VMMHPC_OK || count == 0) {
+        return;
+    }
+    struct vmmhpc_kvm_stat *base = calloc((size_t)vm->cpus * count, sizeof(*base));
+    if (base == NULL) {
+        return; /* counters start at zero again: better than no reset */
+    }
+    for (uint32_t v = 0; v < vm->cpus; v++) {
+        uint32_t got = 0;
+        struct vmmhpc_kvm_stat *row = &base[(size_t)v * count];
+        if (read_of(vm->vcpus[v].fd, row, count, &got, NULL) != VMMHPC_OK) {
+            continue;
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            row[i].value += base_of(vm, v, row[i].name);
+        }
+    }
+    free(vm->stat_base);
+    vm->stat_base = base;
+    vm->stat_base_count = count;
+}
+
+int32_t vmmhpc_guest_exits(struct vmmhpc *vm, uint64_t *exits, struct vmmhpc_error *err)
+{
+    struct vmmhpc_kvm_stat *stats = calloc(STATS_MAX, sizeof(*stats));
+    if (stats == NULL || exits == NULL) {
+        free(stats);
+        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, 0, "no memory for statistics");
+    }
+    uint64_t total = 0;
+    int32_t status = VMMHPC_OK;
+    for (uint32_t v = 0; status == VMMHPC_OK && v < vm->cpus; v++) {
+        uint32_t count = 0;
+        status = vmmhpc_kvm_stats(vm, (int32_t)v, stats, STATS_MAX, &count, err);
+        for (uint32_t i = 0; status == VMMHPC_OK && i < count; i++) {
+            if (strcmp(stats[i].name, "exits") == 0) {
+                total += stats[i].value;
+            } else if (strcmp(stats[i].name, "irq_exits") == 0) {
+                total -= stats[i].value;
+            }
+        }
+    }
+    free(stats);
+    *exits = total;
+    return status;
+}

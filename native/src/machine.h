@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The machine: what struct vmmhpc holds, and the calls between the files that work on it. */
+#ifndef VH_MACHINE_H
+#define VH_MACHINE_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "boot/boot.h"
+#include "dispatch.h"
+#include "internal.h"
+#include "memory.h"
+#include "uart.h"
+
+/* What can be asked of a running machine from any thread, besides a pause. */
+enum vh_want { VH_WANT_RESET, VH_WANT_STOP };
+
+struct vh_vcpu {
+    struct vmmhpc *vm;
+    struct vmmhpc_vcpu_stats *stats;
+    struct kvm_run *run;
+    pthread_t thread;
+    uint32_t index;
+    uint32_t apic_id;
+    int fd;
+    /* All below are guarded by vm->lock. */
+    bool has_thread;
+    bool active; /* inside the run loop */
+    bool parked; /* active, but waiting outside KVM_RUN */
+    pid_t tid;   /* of the thread in the run loop, while active */
+    uint64_t seen_epoch;
+};
+
+/* What was loaded, kept so that a reset can load it again. */
+struct vh_recipe {
+    bool present;
+    uint32_t kind;
+    struct vh_blob kernel;
+    struct vh_blob initrd;
+    char *cmdline;
+    uint64_t load_address;
+    struct vh_entry entry;
+};
+
+/* The guest's clocks at the moment of a pause. */
+struct vh_paused_time {
+    struct kvm_clock_data clock;
+    bool has_clock;
+    uint64_t tsc; /* of the host */
+};
+
+struct vh_console {
+    int in_fd;
+    int out_fd;
+    bool in_is_socket;
+    bool out_is_socket;
+    bool out_blocked; /* the reader is slow: wait for POLLOUT */
+};
+
+struct vmmhpc {
+    /* Fixed after creation. */
+    uint32_t cpus;
+    uint32_t cores_per_socket;
+    uint32_t threads_per_core;
+    uint32_t flags;
+    int32_t *pin;
+    uint32_t pin_count;
+    int kvm_fd;
+    size_t run_bytes; /* length of the kvm_run mapping */
+    bool hide_xsave;
+    uint64_t ns_per_tick; /* nanoseconds per TSC tick, 32.32 fixed point */
+    struct vh_memory memory;
+    struct vh_vcpu *vcpus;
+    uint32_t *apic_ids;
+    struct vmmhpc_stats_page *stats;
+    uint64_t stats_bytes;
+    int stats_fd;
+    int wake_fd; /* eventfd of the I/O thread */
+
+    /* The VM as KVM knows it is built anew at every reset; kvm_lock keeps others off meanwhile. */
+    pthread_mutex_t kvm_lock;
+    int vm_fd;
+    struct vmmhpc_kvm_stat *stat_base; /* counters of the VMs before the last reset */
+    uint32_t stat_base_count;          /* a vCPU's; stat_base holds them for each vCPU */
+
+    /* Devices: readers load a table without a lock; retired ones are freed after a grace period. */
+    pthread_mutex_t device_lock;
+    _Atomic(struct vh_table *) tables[2];
+    uint32_t next_device_id;
+    struct vh_uart uart;
+
+    /* Life cycle: guarded by lock. attention tells vCPUs to take the lock and look: it is set while
+     * anything below asks for them. Lock order: lock, console_lock, uart.lock, kvm_lock; event_lock
+     * is a leaf. */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    atomic_bool attention;
+    bool stop_requested;
+    bool reset_requested;
+    bool pause_requested;
+    uint32_t grace_waiters;
+    uint64_t epoch; /* grace periods so far */
+    _Atomic uint32_t state;
+    struct vmmhpc_stop_info stop;
+    struct vh_paused_time paused;
+    struct vh_recipe recipe;
+
+    /* The I/O thread, and what it pumps. */
+    pthread_t io_thread;
+    bool has_io_thread;
+    bool finished;   /* guarded by lock: final state reached */
+    bool destroying; /* guarded by lock */
+    pthread_mutex_t console_lock;
+    struct vh_console console;
+    pthread_mutex_t event_lock;
+    int event_fd;
+};
+
+/* kvm_vm.c: the KVM objects. */
+int32_t vh_kvm_open(const char *path, int *fd, struct vmmhpc_error *err);
+int32_t vh_kvm_build(struct vmmhpc *vm, struct vmmhpc_error *err);
+void vh_kvm_teardown(struct vmmhpc *vm);
+
+/* vcpu_state.c */
+int32_t vh_vcpu_set_entry(struct vh_vcpu *vcpu, const struct vh_entry *entry,
+                          struct vmmhpc_error *err);
+
+/* vcpu.c: the run loop. The calling thread runs the vCPU until the machine ends. */
+void vh_vcpu_loop(struct vh_vcpu *vcpu);
+/** Make every vCPU that is in the run loop come out of KVM_RUN; vm->lock is held. */
+void vh_kick_all(struct vmmhpc *vm);
+
+/* crash.c: fill vm->stop for a vCPU that cannot go on, and ask the machine to stop. */
+void vh_crash(struct vh_vcpu *vcpu, uint32_t reason, int sys_errno, const char *text);
+
+/* lifecycle.c */
+/** Ask for a reset or a stop; the first stop reason wins. Any thread; vm->lock is not held. */
+void vh_request(struct vmmhpc *vm, enum vh_want want, uint32_t stop_reason, const char *text);
+/** Wait until every vCPU has been outside handlers once since the call. */
+int32_t vh_grace_period(struct vmmhpc *vm, struct vmmhpc_error *err);
+/** Pending stop or reset work, done by the I/O thread. True when the machine has ended. */
+bool vh_lifecycle_step(struct vmmhpc *vm);
+/** Is the caller in the run loop of one of this machine's vCPUs? vm->lock is not held. */
+bool vh_on_vcpu_thread(struct vmmhpc *vm);
+/** Set the state, tell waiters and send the event; vm->lock is held. */
+void vh_set_state(struct vmmhpc *vm, uint32_t state);
+/** attention follows from what is asked for; vm->lock is held. */
+void vh_update_attention(struct vmmhpc *vm);
+
+/* park.c: a vCPU enters, waits in, and leaves the run loop. */
+bool vh_vcpu_enter(struct vh_vcpu *vcpu);
+/** Called outside KVM_RUN when attention is set. False: leave the run loop. */
+bool vh_vcpu_park(struct vh_vcpu *vcpu);
+void vh_vcpu_leave(struct vh_vcpu *vcpu);
+/** Is every active vCPU parked; is none active? vm->lock is held. */
+bool vh_all_parked(const struct vmmhpc *vm);
+bool vh_none_active(const struct vmmhpc *vm);
+
+/* guest_time.c: stop and continue the guest's clocks; vCPUs are parked. */
+void vh_time_stop(struct vmmhpc *vm);
+void vh_time_continue(struct vmmhpc *vm);
+
+/* io_thread.c */
+int32_t vh_io_thread_start(struct vmmhpc *vm, struct vmmhpc_error *err);
+void vh_io_wake(struct vmmhpc *vm);
+void vh_send_event(struct vmmhpc *vm, uint32_t type, uint64_t arg);
+/** Start a thread with all signals blocked, named for debuggers. */
+int32_t vh_thread_start(pthread_t *thread, void *(*start)(void *), void *arg, const char *name,
+                        struct vmmhpc_error *err);
+
+/* console.c: one turn of moving bytes; which descriptors to wait for. */
+struct pollfd;
+void vh_console_init(struct vmmhpc *vm);
+void vh_console_close(struct vmmhpc *vm);
+void vh_console_pump(struct vmmhpc *vm);
+uint32_t vh_console_poll(struct vmmhpc *vm, struct pollfd *fds); /* writes at most two */
+/** All output has been taken, or nobody takes it; tells a socket reader that this was the end. */
+bool vh_console_drained(struct vmmhpc *vm);
+void vh_console_finish(struct vmmhpc *vm);
+
+/* builtin.c: sleep control, reset register, keyboard controller reset, UART. */
+int32_t vh_builtin_devices(struct vmmhpc *vm, struct vmmhpc_error *err);
+
+/* devices.c */
+void vh_devices_free(struct vmmhpc *vm);
+
+/* load.c */
+int32_t vh_recipe_apply(struct vmmhpc *vm, struct vmmhpc_error *err);
+void vh_recipe_free(struct vh_recipe *recipe);
+
+/* stats.c */
+int32_t vh_stats_create(struct vmmhpc *vm, struct vmmhpc_error *err);
+void vh_stats_destroy(struct vmmhpc *vm);
+/* kvm_stats.c: remember the counters of a VM that is about to be torn down. */
+void vh_kvm_stats_save(struct vmmhpc *vm);
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How vCPUs enter, wait in and leave the run loop. */
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "machine.h"
+
+static bool must_wait(const struct vmmhpc *vm)
+{
+    return vm->pause_requested || vm->reset_requested;
+}
+
+bool vh_vcpu_enter(struct vh_vcpu *vcpu)
+{
+    struct vmmhpc *vm = vcpu->vm;
+    (void)pthread_mutex_lock(&vm->lock);
+    while (atomic_load(&vm->state) == VMMHPC_STATE_CREATED && !vm->stop_requested) {
+        (void)pthread_cond_wait(&vm->changed, &vm->lock);
+    }
+    bool go = !vm->stop_requested && !vcpu->active;
+    if (go) {
+        vcpu->active = true;
+        vcpu->parked = false;
+        vcpu->tid = (pid_t)syscall(SYS_gettid);
+        vcpu->seen_epoch = vm->epoch;
+        /* The loop starts with KVM_RUN: come back from it at once where it should not have. */
+        __atomic_store_n(&vcpu->run->immediate_exit, must_wait(vm) ? 1 : 0, __ATOMIC_SEQ_CST);
+        if (vm->stats->first_run_ns == 0) {
+            __atomic_store_n(&vm->stats->first_run_ns, vh_now_ns(), __ATOMIC_RELAXED);
+        }
+    }
+    (void)pthread_mutex_unlock(&vm->lock);
+    return go;
+}
+
+bool vh_vcpu_park(struct vh_vcpu *vcpu)
+{
+    struct vmmhpc *vm = vcpu->vm;
+    (void)pthread_mutex_lock(&vm->lock);
+    vcpu->seen_epoch = vm->epoch;
+    if (vm->grace_waiters > 0) {
+        (void)pthread_cond_broadcast(&vm->changed);
+    }
+    while (must_wait(vm) && !vm->stop_requested) {
+        if (!vcpu->parked) {
+            vcpu->parked = true;
+            (void)pthread_cond_broadcast(&vm->changed);
+            vh_io_wake(vm); /* it may be waiting to reset */
+        }
+        (void)pthread_cond_wait(&vm->changed, &vm->lock);
+        vcpu->seen_epoch = vm->epoch;
+    }
+    vcpu->parked = false;
+    bool go = !vm->stop_requested;
+    (void)pthread_mutex_unlock(&vm->lock);
+    return go;
+}
+
+void vh_vcpu_leave(struct vh_vcpu *vcpu)
+{
+    struct vmmhpc *vm = vcpu->vm;
+    (void)pthread_mutex_lock(&vm->lock);
+    vcpu->active = false;
+    vcpu->tid = 0;
+    (void)pthread_cond_broadcast(&vm->changed);
+    vh_io_wake(vm);
+    (void)pthread_mutex_unlock(&vm->lock);
+}
+
+bool vh_all_parked(const struct vmmhpc *vm)
+{
+    for (uint32_t i = 0; i < vm->cpus; i++) {
+        if (vm->vcpus[i].active && !vm->vcpus[i].parked) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool vh_none_active(const struct vmmhpc *vm)
+{
+    for (uint32_t i = 0; i < vm->cpus; i++) {
+        if (vm->vcpus[i].active) {
+            return false;
+        }
+    }
+    return true;
+}
