@@ -1,6 +1,7 @@
 /** The command line of v2m-testbed: options in, exit code out. */
-import { mkdir, realpath } from "node:fs/promises";
-import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { constants } from "node:fs";
+import { access, mkdir, realpath, stat } from "node:fs/promises";
+import { Command, CommanderError } from "commander";
 import { TestbedError } from "./common/errors.js";
 import {
   buildEnvironment,
@@ -63,14 +64,10 @@ export async function runCommandLine(argv: readonly string[]): Promise<number> {
   const program = new Command("v2m-testbed")
     .description("Run a command on a machine with AMD-V or Intel VT, whatever this computer has.")
     .argument("[command...]", "program and arguments (default: a shell)")
-    .option(
-      "--cpu <kind>",
-      "amd, intel or host (default: host where that works, else amd)",
-      checked(parseKind),
-    )
-    .option("--memory <size>", "memory of the machine, for example 1536M or 4G", checked(parseMemory), 4096)
-    .option("--cpus <n>", "number of CPUs; more than 1 is unreliable under emulation", checked(parseCpus), 1)
-    .option("--timeout <seconds>", "end the command after so long, with exit code 124", checked(parseTimeout))
+    .option("--cpu <kind>", "amd, intel or host (default: host where that works, else amd)", parseKind)
+    .option("--memory <size>", "memory of the machine, for example 1536M or 4G", parseMemory, 4096)
+    .option("--cpus <n>", "number of CPUs; more than 1 is unreliable under emulation", parseCpus, 1)
+    .option("--timeout <seconds>", "end the command after so long, with exit code 124", parseTimeout)
     .option("--env <name[=value]>", "pass a variable of yours, or set one; may be repeated", collect, [])
     .option("--out <directory>", "writable inside and kept; $V3M_TESTBED_OUT inside is its path")
     .option("--no-stdin", "do not forward standard input; the command reads end-of-file")
@@ -91,17 +88,6 @@ export async function runCommandLine(argv: readonly string[]): Promise<number> {
     }
     return report(error);
   }
-}
-
-/** Our checks as commander wants them, so that its message names the option. */
-function checked<T>(parse: (text: string) => T): (text: string) => T {
-  return (text) => {
-    try {
-      return parse(text);
-    } catch (error) {
-      throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
-    }
-  };
 }
 
 function collect(value: string, previous: string[]): string[] {
@@ -163,8 +149,14 @@ async function main(command: readonly string[], options: Options): Promise<numbe
 
 async function outputDirectory(path: string): Promise<string> {
   try {
-    await mkdir(path, { recursive: true });
-    return await realpath(path);
+    // Not recursive: a mistyped path should be an error, and Node's recursive mkdir never ends below /proc.
+    await mkdir(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "EEXIST") throw error;
+    });
+    const real = await realpath(path);
+    if (!(await stat(real)).isDirectory()) throw new Error("not a directory");
+    await access(real, constants.W_OK);
+    return real;
   } catch (error) {
     throw usage(`--out ${path}: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -91,6 +91,12 @@ if [ -d ".$V3M_MODULES" ]; then
   mount -o bind ".$V3M_MODULES" lib/modules
   mount -o bind ".$V3M_MODULES" /lib/modules
   echo /bin/modprobe >/proc/sys/kernel/modprobe
+  # A host that is a container often lacks kmod.
+  if ! [ -e sbin/modprobe ] && ! [ -e usr/sbin/modprobe ]; then
+    cp /bin/busybox run/busybox
+    mkdir -p usr/local/sbin
+    for tool in modprobe lsmod insmod rmmod modinfo; do ln -s /run/busybox usr/local/sbin/$tool; done
+  fi
 fi
 
 # The new tree becomes the root of the mount namespace, so that the command is not in a chroot (where the kernel

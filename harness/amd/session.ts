@@ -11,6 +11,14 @@ import type { Qemu } from "./qemu.js";
 export const BOOT_LIMIT_MS = 180_000;
 /** A restored machine needs half a second; if it shows nothing by then, it is booted afresh. */
 export const RESTORE_LIMIT_MS = 30_000;
+/**
+ * QEMU's emulation of SVM clears bits in the CPU's set of pending interrupts without the lock under which its I/O
+ * threads set them, so that now and then an interrupt is forgotten. If that was the one-shot timer's, the machine
+ * would wait for ever. The next interrupt of any kind makes the interrupt controller present the forgotten one too:
+ * so make sure that there is a next one.
+ */
+const NUDGE_MS = 100;
+
 /** A machine that gave no sign of life for so long hangs. Signs come every few seconds. */
 const HANG_LIMIT_MS = 120_000;
 const SECOND_LOOK_MS = 2000;
@@ -39,6 +47,7 @@ export async function runSession(
   const line = qemu.channel("control");
   let detach = (): void => {};
   let timer: NodeJS.Timeout | undefined;
+  let nudge: NodeJS.Timeout | undefined;
 
   try {
     return await new Promise<number>((resolve, reject) => {
@@ -60,6 +69,7 @@ export async function runSession(
       const outputs: Promise<void>[] = [];
       const start = (): void => {
         progress.started = true;
+        nudge = setInterval(() => line.write("\n"), NUDGE_MS);
         const forwarded = attachStreams(qemu, request, token);
         outputs.push(...forwarded.outputs);
         detach = forwarded.detach;
@@ -99,6 +109,7 @@ export async function runSession(
     });
   } finally {
     clearTimeout(timer);
+    clearInterval(nudge);
     detach();
   }
 }

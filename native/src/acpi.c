@@ -40,17 +40,17 @@ static uint8_t checksum(const uint8_t *data, uint32_t bytes)
 /* System description table header, 5.2.6. Returns where the table starts. */
 static uint32_t table_begin(struct vh_bytes *out, const char *signature, uint8_t revision)
 {
-    vh_put_align(out, TABLE_ALIGNMENT);
+    vh_emit_align(out, TABLE_ALIGNMENT);
     const uint32_t start = out->used;
-    vh_put(out, signature, 4);
-    vh_put32(out, 0); /* length: table_end() */
-    vh_put8(out, revision);
-    vh_put8(out, 0); /* checksum: table_end() */
-    vh_put(out, OEM_ID, 6);
-    vh_put(out, OEM_TABLE_ID, 8);
-    vh_put32(out, 1); /* OEM revision */
-    vh_put(out, CREATOR_ID, 4);
-    vh_put32(out, 1); /* creator revision */
+    vh_emit(out, signature, 4);
+    vh_emit32(out, 0); /* length: table_end() */
+    vh_emit8(out, revision);
+    vh_emit8(out, 0); /* checksum: table_end() */
+    vh_emit(out, OEM_ID, 6);
+    vh_emit(out, OEM_TABLE_ID, 8);
+    vh_emit32(out, 1); /* OEM revision */
+    vh_emit(out, CREATOR_ID, 4);
+    vh_emit32(out, 1); /* creator revision */
     return start;
 }
 
@@ -62,7 +62,7 @@ static void table_end(struct vh_bytes *out, uint32_t start)
     uint8_t *table = out->data + start;
     const uint32_t length = out->used - start;
     struct vh_bytes field = {.data = table + 4, .capacity = 4};
-    vh_put32(&field, length);
+    vh_emit32(&field, length);
     table[9] = checksum(table, length);
 }
 
@@ -70,14 +70,14 @@ static void table_end(struct vh_bytes *out, uint32_t start)
 static void put_rsdp(uint8_t *rsdp, uint64_t xsdt)
 {
     struct vh_bytes out = {.data = rsdp, .capacity = RSDP_BYTES};
-    vh_put(&out, "RSD PTR ", 8);
-    vh_put8(&out, 0); /* checksum */
-    vh_put(&out, OEM_ID, 6);
-    vh_put8(&out, 2);
-    vh_put32(&out, 0);
-    vh_put32(&out, RSDP_BYTES);
-    vh_put64(&out, xsdt);
-    vh_put32(&out, 0); /* extended checksum, reserved */
+    vh_emit(&out, "RSD PTR ", 8);
+    vh_emit8(&out, 0); /* checksum */
+    vh_emit(&out, OEM_ID, 6);
+    vh_emit8(&out, 2);
+    vh_emit32(&out, 0);
+    vh_emit32(&out, RSDP_BYTES);
+    vh_emit64(&out, xsdt);
+    vh_emit32(&out, 0); /* extended checksum, reserved */
     rsdp[8] = checksum(rsdp, RSDP_V1_BYTES);
     rsdp[32] = checksum(rsdp, RSDP_BYTES);
 }
@@ -110,7 +110,7 @@ int32_t vh_acpi_build(struct vh_memory *memory, const struct vh_acpi_config *con
     if (out.data == NULL) {
         return vh_fail(err, VMMHPC_E_RANGE, 0, VH_ACPI_GPA, "no RAM where the ACPI tables go");
     }
-    vh_put64(&out, 0); /* the first lines are the RSDP's: put_rsdp() */
+    vh_emit64(&out, 0); /* the first lines are the RSDP's: put_rsdp() */
     struct vh_acpi_context context = {.config = config};
 
     uint32_t start = table_begin(&out, "DSDT", 2); /* revision 2: integers of 64 bits */
@@ -128,7 +128,7 @@ int32_t vh_acpi_build(struct vh_memory *memory, const struct vh_acpi_config *con
 
     start = table_begin(&out, "XSDT", 1);
     for (size_t i = 0; i < VH_COUNT(tables); i++) {
-        vh_put64(&out, entries[i]);
+        vh_emit64(&out, entries[i]);
     }
     table_end(&out, start);
     if (out.overflow) {

@@ -21,7 +21,7 @@ enum {
 void vh_aml_path(struct vh_bytes *aml, const char *path)
 {
     if (*path == '\\') {
-        vh_put8(aml, '\\');
+        vh_emit8(aml, '\\');
         path++;
     }
     uint32_t segments = 1;
@@ -29,17 +29,17 @@ void vh_aml_path(struct vh_bytes *aml, const char *path)
         segments += *p == '.';
     }
     if (segments == 2) {
-        vh_put8(aml, AML_DUAL_NAME);
+        vh_emit8(aml, AML_DUAL_NAME);
     } else if (segments > 2) {
-        vh_put8(aml, AML_MULTI_NAME);
-        vh_put8(aml, segments);
+        vh_emit8(aml, AML_MULTI_NAME);
+        vh_emit8(aml, segments);
     }
     for (uint32_t i = 0; i < segments; i++) {
         char name[4] = {'_', '_', '_', '_'};
         for (uint32_t n = 0; n < sizeof(name) && *path != '\0' && *path != '.'; n++) {
             name[n] = *path++;
         }
-        vh_put(aml, name, sizeof(name));
+        vh_emit(aml, name, sizeof(name));
         path += *path == '.';
     }
 }
@@ -47,19 +47,19 @@ void vh_aml_path(struct vh_bytes *aml, const char *path)
 void vh_aml_integer(struct vh_bytes *aml, uint64_t value)
 {
     if (value <= 1) {
-        vh_put8(aml, value == 0 ? AML_ZERO : AML_ONE);
+        vh_emit8(aml, value == 0 ? AML_ZERO : AML_ONE);
     } else if (value <= UINT8_MAX) {
-        vh_put8(aml, AML_BYTE);
-        vh_put8(aml, value);
+        vh_emit8(aml, AML_BYTE);
+        vh_emit8(aml, value);
     } else if (value <= UINT16_MAX) {
-        vh_put8(aml, AML_WORD);
-        vh_put16(aml, value);
+        vh_emit8(aml, AML_WORD);
+        vh_emit16(aml, value);
     } else if (value <= UINT32_MAX) {
-        vh_put8(aml, AML_DWORD);
-        vh_put32(aml, value);
+        vh_emit8(aml, AML_DWORD);
+        vh_emit32(aml, value);
     } else {
-        vh_put8(aml, AML_QWORD);
-        vh_put64(aml, value);
+        vh_emit8(aml, AML_QWORD);
+        vh_emit64(aml, value);
     }
 }
 
@@ -76,19 +76,19 @@ void vh_aml_eisa_id(struct vh_bytes *aml, const char *id)
         value =
             i < 3 ? value << 5 | ((uint32_t)(id[i] - '@') & 0x1f) : value << 4 | hex_digit(id[i]);
     }
-    vh_put8(aml, AML_DWORD);
-    vh_put32(aml, __builtin_bswap32(value));
+    vh_emit8(aml, AML_DWORD);
+    vh_emit32(aml, __builtin_bswap32(value));
 }
 
 void vh_aml_name(struct vh_bytes *aml, const char *path)
 {
-    vh_put8(aml, AML_NAME);
+    vh_emit8(aml, AML_NAME);
     vh_aml_path(aml, path);
 }
 
 uint32_t vh_aml_scope_begin(struct vh_bytes *aml, const char *path)
 {
-    vh_put8(aml, AML_SCOPE);
+    vh_emit8(aml, AML_SCOPE);
     const uint32_t position = aml->used;
     vh_aml_path(aml, path);
     return position;
@@ -96,8 +96,8 @@ uint32_t vh_aml_scope_begin(struct vh_bytes *aml, const char *path)
 
 uint32_t vh_aml_device_begin(struct vh_bytes *aml, const char *path)
 {
-    vh_put8(aml, AML_EXT);
-    vh_put8(aml, AML_EXT_DEVICE);
+    vh_emit8(aml, AML_EXT);
+    vh_emit8(aml, AML_EXT_DEVICE);
     const uint32_t position = aml->used;
     vh_aml_path(aml, path);
     return position;
@@ -105,9 +105,9 @@ uint32_t vh_aml_device_begin(struct vh_bytes *aml, const char *path)
 
 uint32_t vh_aml_package_begin(struct vh_bytes *aml, uint8_t elements)
 {
-    vh_put8(aml, AML_PACKAGE);
+    vh_emit8(aml, AML_PACKAGE);
     const uint32_t position = aml->used;
-    vh_put8(aml, elements);
+    vh_emit8(aml, elements);
     return position;
 }
 
@@ -128,42 +128,42 @@ void vh_aml_block_end(struct vh_bytes *aml, uint32_t position)
             length[i] = (uint8_t)(total >> (8 * i - 4));
         }
     }
-    vh_insert(aml, position, length, bytes);
+    vh_emit_insert(aml, position, length, bytes);
 }
 
 uint32_t vh_aml_resources_begin(struct vh_bytes *aml)
 {
-    vh_put8(aml, AML_BUFFER);
+    vh_emit8(aml, AML_BUFFER);
     return aml->used;
 }
 
 void vh_aml_resource_ports(struct vh_bytes *aml, uint16_t base, uint8_t count)
 {
-    vh_put8(aml, 0x47); /* small item, I/O port (6.4.2.5) */
-    vh_put8(aml, 1);    /* decodes 16 bits */
-    vh_put16(aml, base);
-    vh_put16(aml, base);
-    vh_put8(aml, 1); /* alignment */
-    vh_put8(aml, count);
+    vh_emit8(aml, 0x47); /* small item, I/O port (6.4.2.5) */
+    vh_emit8(aml, 1);    /* decodes 16 bits */
+    vh_emit16(aml, base);
+    vh_emit16(aml, base);
+    vh_emit8(aml, 1); /* alignment */
+    vh_emit8(aml, count);
 }
 
 void vh_aml_resource_interrupt(struct vh_bytes *aml, uint32_t gsi)
 {
-    vh_put8(aml, 0x89); /* large item, extended interrupt (6.4.3.6) */
-    vh_put16(aml, 6);
-    vh_put8(aml, 0x03); /* consumer, edge; active-high, exclusive */
-    vh_put8(aml, 1);
-    vh_put32(aml, gsi);
+    vh_emit8(aml, 0x89); /* large item, extended interrupt (6.4.3.6) */
+    vh_emit16(aml, 6);
+    vh_emit8(aml, 0x03); /* consumer, edge; active-high, exclusive */
+    vh_emit8(aml, 1);
+    vh_emit32(aml, gsi);
 }
 
 void vh_aml_resources_end(struct vh_bytes *aml, uint32_t position)
 {
-    vh_put8(aml, 0x79); /* end tag (6.4.2.9) */
-    vh_put8(aml, 0);    /* checksum not used */
+    vh_emit8(aml, 0x79); /* end tag (6.4.2.9) */
+    vh_emit8(aml, 0);    /* checksum not used */
     /* The size object comes before the bytes that it counts. */
     uint8_t object[9];
     struct vh_bytes size = {.data = object, .capacity = sizeof(object)};
     vh_aml_integer(&size, aml->used - position);
-    vh_insert(aml, position, object, size.used);
+    vh_emit_insert(aml, position, object, size.used);
     vh_aml_block_end(aml, position);
 }

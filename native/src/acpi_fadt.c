@@ -39,44 +39,44 @@ enum {
 static void zero_to(struct vh_bytes *out, uint32_t start, uint32_t offset)
 {
     while (!out->overflow && out->used < start + offset) {
-        vh_put8(out, 0);
+        vh_emit8(out, 0);
     }
 }
 
 /* A byte-wide register in I/O space as a generic address structure (5.2.3.2). */
 static void put_register(struct vh_bytes *out, uint16_t port)
 {
-    vh_put8(out, 1); /* system I/O */
-    vh_put8(out, 8); /* bits wide */
-    vh_put8(out, 0); /* bit offset */
-    vh_put8(out, 1); /* byte access */
-    vh_put64(out, port);
+    vh_emit8(out, 1); /* system I/O */
+    vh_emit8(out, 8); /* bits wide */
+    vh_emit8(out, 0); /* bit offset */
+    vh_emit8(out, 1); /* byte access */
+    vh_emit64(out, port);
 }
 
 void vh_acpi_fadt(struct vh_bytes *out, const struct vh_acpi_context *context)
 {
     const uint32_t start = out->used - VH_ACPI_HEADER_BYTES;
     zero_to(out, start, AT_PROFILE);
-    vh_put8(out, PROFILE_PERFORMANCE_SERVER);
+    vh_emit8(out, PROFILE_PERFORMANCE_SERVER);
     zero_to(out, start, AT_BOOT_ARCH);
-    vh_put16(out, ARCH_NO_VGA | ARCH_NO_CMOS_RTC);
+    vh_emit16(out, ARCH_NO_VGA | ARCH_NO_CMOS_RTC);
     zero_to(out, start, AT_FLAGS);
-    vh_put32(out, FLAG_WBINVD | FLAG_PROC_C1 | FLAG_POWER_BUTTON_NOT_FIXED |
-                      FLAG_SLEEP_BUTTON_NOT_FIXED | FLAG_RTC_WAKE_NOT_FIXED | FLAG_RESET_REGISTER |
-                      FLAG_HEADLESS | FLAG_HW_REDUCED);
+    vh_emit32(out, FLAG_WBINVD | FLAG_PROC_C1 | FLAG_POWER_BUTTON_NOT_FIXED |
+                       FLAG_SLEEP_BUTTON_NOT_FIXED | FLAG_RTC_WAKE_NOT_FIXED | FLAG_RESET_REGISTER |
+                       FLAG_HEADLESS | FLAG_HW_REDUCED);
     zero_to(out, start, AT_RESET_REGISTER);
     put_register(out, VH_RESET_PORT);
     zero_to(out, start, AT_RESET_VALUE);
-    vh_put8(out, VH_RESET_VALUE);
+    vh_emit8(out, VH_RESET_VALUE);
     zero_to(out, start, AT_MINOR_REVISION);
-    vh_put8(out, FADT_MINOR_REVISION);
+    vh_emit8(out, FADT_MINOR_REVISION);
     zero_to(out, start, AT_X_DSDT); /* the 32-bit DSDT field stays 0: one of them is enough */
-    vh_put64(out, context->dsdt);
+    vh_emit64(out, context->dsdt);
     zero_to(out, start, AT_SLEEP_CONTROL);
     put_register(out, VH_SLEEP_CONTROL_PORT);
     zero_to(out, start, AT_SLEEP_STATUS);
     put_register(out, VH_SLEEP_STATUS_PORT);
     zero_to(out, start, AT_HYPERVISOR);
-    vh_put(out, "VMM-HPC", 8);
+    vh_emit(out, "VMM-HPC", 8);
     zero_to(out, start, FADT_BYTES);
 }

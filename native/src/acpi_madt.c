@@ -15,29 +15,29 @@ enum { MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_LAPIC_NMI = 4, MADT_X2APIC = 9, MAD
 static void put_processor(struct vh_bytes *out, uint32_t uid, uint32_t apic_id)
 {
     if (apic_id < LAPIC_IDS) {
-        vh_put8(out, MADT_LAPIC);
-        vh_put8(out, 8);
-        vh_put8(out, uid);
-        vh_put8(out, apic_id);
-        vh_put32(out, LAPIC_ENABLED);
+        vh_emit8(out, MADT_LAPIC);
+        vh_emit8(out, 8);
+        vh_emit8(out, uid);
+        vh_emit8(out, apic_id);
+        vh_emit32(out, LAPIC_ENABLED);
     } else {
-        vh_put8(out, MADT_X2APIC);
-        vh_put8(out, 16);
-        vh_put16(out, 0);
-        vh_put32(out, apic_id);
-        vh_put32(out, LAPIC_ENABLED);
-        vh_put32(out, uid);
+        vh_emit8(out, MADT_X2APIC);
+        vh_emit8(out, 16);
+        vh_emit16(out, 0);
+        vh_emit32(out, apic_id);
+        vh_emit32(out, LAPIC_ENABLED);
+        vh_emit32(out, uid);
     }
 }
 
 static void put_ioapic(struct vh_bytes *out)
 {
-    vh_put8(out, MADT_IOAPIC);
-    vh_put8(out, 12);
-    vh_put8(out, 0); /* id, as KVM's IOAPIC has it */
-    vh_put8(out, 0);
-    vh_put32(out, VH_IOAPIC_GPA);
-    vh_put32(out, 0); /* its first GSI */
+    vh_emit8(out, MADT_IOAPIC);
+    vh_emit8(out, 12);
+    vh_emit8(out, 0); /* id, as KVM's IOAPIC has it */
+    vh_emit8(out, 0);
+    vh_emit32(out, VH_IOAPIC_GPA);
+    vh_emit32(out, 0); /* its first GSI */
 }
 
 /* One entry for all processors; with any id from 255 on, the x2APIC form speaks for all of them
@@ -45,26 +45,26 @@ static void put_ioapic(struct vh_bytes *out)
 static void put_nmi(struct vh_bytes *out, bool x2apic)
 {
     if (x2apic) {
-        vh_put8(out, MADT_X2APIC_NMI);
-        vh_put8(out, 12);
-        vh_put16(out, NMI_CONFORMS);
-        vh_put32(out, UINT32_MAX);
-        vh_put8(out, NMI_LINT);
-        vh_put_int(out, 0, 3);
+        vh_emit8(out, MADT_X2APIC_NMI);
+        vh_emit8(out, 12);
+        vh_emit16(out, NMI_CONFORMS);
+        vh_emit32(out, UINT32_MAX);
+        vh_emit8(out, NMI_LINT);
+        vh_emit_int(out, 0, 3);
     } else {
-        vh_put8(out, MADT_LAPIC_NMI);
-        vh_put8(out, 6);
-        vh_put8(out, UINT8_MAX);
-        vh_put16(out, NMI_CONFORMS);
-        vh_put8(out, NMI_LINT);
+        vh_emit8(out, MADT_LAPIC_NMI);
+        vh_emit8(out, 6);
+        vh_emit8(out, UINT8_MAX);
+        vh_emit16(out, NMI_CONFORMS);
+        vh_emit8(out, NMI_LINT);
     }
 }
 
 void vh_acpi_madt(struct vh_bytes *out, const struct vh_acpi_context *context)
 {
     const struct vh_acpi_config *config = context->config;
-    vh_put32(out, VH_LAPIC_GPA);
-    vh_put32(out, 0); /* no PCAT_COMPAT: there are no 8259s to mask */
+    vh_emit32(out, VH_LAPIC_GPA);
+    vh_emit32(out, 0); /* no PCAT_COMPAT: there are no 8259s to mask */
     for (uint32_t i = 0; i < config->cpus; i++) {
         put_processor(out, i, config->apic_ids[i]);
     }

@@ -127,7 +127,7 @@ static void damage_filesz(struct image *i)
 }
 static void damage_paddr_wrap(struct image *i)
 {
-    image_segment(i, 0)->p_paddr = UINT64_MAX - 9;
+    image_segment(i, 1)->p_paddr = UINT64_MAX - 9;
 }
 static void damage_paddr(struct image *i)
 {

@@ -23,7 +23,7 @@ export function packageRoot(): string {
 
 /** Where libvmmhpc.so is: `V3M_LIBVMMHPC` if set, else the release build in this package. */
 export function libraryPath(): string {
-  const override = process.env["V3M_LIBVMMHPC"];
+  const override = process.env.V3M_LIBVMMHPC;
   return override !== undefined && override !== "" ? override : join(packageRoot(), RELATIVE);
 }
 
@@ -38,7 +38,7 @@ export function library(): LibraryHandle {
     const path = libraryPath();
     if (!existsSync(path)) {
       throw new LibraryError("E_NO_LIBRARY", `libvmmhpc is not at ${path}`, {
-        hint: process.env["V3M_LIBVMMHPC"] ? "correct or unset V3M_LIBVMMHPC" : "make build",
+        hint: process.env.V3M_LIBVMMHPC ? "correct or unset V3M_LIBVMMHPC" : "make build",
       });
     }
     try {

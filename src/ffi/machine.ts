@@ -11,7 +11,7 @@ import koffi from "koffi";
 import { errnoName, hintFor, VmmError } from "../errors.js";
 import * as L from "./layouts.js";
 import { bindings } from "./library.js";
-import type { Buffer64 } from "./raw.js";
+import type { NativeBuffer } from "./raw.js";
 import { viewOf } from "./struct.js";
 
 declare const machineBrand: unique symbol;
@@ -59,7 +59,7 @@ interface MachineApi {
     base: bigint,
     bytes: bigint,
     handler: bigint,
-    opaque: Buffer64,
+    opaque: NativeBuffer,
     id: Uint32Array,
     err: Uint8Array,
   ): number;

@@ -254,7 +254,8 @@ export class NativeMemory {
         value: BigInt(start),
       });
     }
-    const chunk = this.size > VIEW_MAX ? Math.min(start, this.size - 1) - (start % CHUNK) : 0;
+    const first = Math.min(start, this.size - 1);
+    const chunk = this.size > VIEW_MAX ? first - (first % CHUNK) : 0;
     const at = start - chunk;
     if (at + length > VIEW_MAX) {
       throw new V3mError("E_RANGE", `a window of ${length} bytes is more than one view can hold`, {

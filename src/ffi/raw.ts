@@ -7,13 +7,13 @@ import { codeForErrno, errnoName, hintFor, KvmError } from "../errors.js";
 import { bindings } from "./library.js";
 
 /** Memory that a native function reads or writes while it runs: a typed array, or a host address. */
-export type Buffer64 = Uint8Array | BigUint64Array | bigint | null;
+export type NativeBuffer = Uint8Array | BigUint64Array | bigint | null;
 
 export interface RawApi {
   open(path: string | null): number;
   close(fd: number): number;
   /** An ioctl whose argument is a pointer. */
-  ioctl(fd: number, request: number, arg: Buffer64): number;
+  ioctl(fd: number, request: number, arg: NativeBuffer): number;
   /** An ioctl whose argument is a number. */
   ioctlValue(fd: number, request: number, value: number | bigint): number;
   /** KVM_RUN; 0 or -errno. */

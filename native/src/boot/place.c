@@ -47,6 +47,9 @@ int32_t vh_claim(struct vh_claims *claims, uint64_t start, uint64_t bytes, const
                        claim.what, claim.end, (claim.end - 1) / VH_MIB + 1, claims->limit,
                        claims->limit / VH_MIB);
     }
+    if (bytes == 0) {
+        return VMMHPC_OK;
+    }
     other = first_overlap(claims, start, claim.end);
     if (other != NULL) {
         return vh_fail(err, VMMHPC_E_OVERLAP, 0, start,
@@ -58,9 +61,7 @@ int32_t vh_claim(struct vh_claims *claims, uint64_t start, uint64_t bytes, const
         return vh_fail(err, VMMHPC_E_LIMIT, 0, claims->count, "%s is one range too many",
                        claim.what);
     }
-    if (bytes != 0) {
-        claims->list[claims->count++] = claim;
-    }
+    claims->list[claims->count++] = claim;
     return VMMHPC_OK;
 }
 

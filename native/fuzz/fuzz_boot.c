@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Recognition, then whichever loader it names. */
+#include "harness.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+    fuzz_load(VMMHPC_IMAGE_AUTO, data, bytes, 0);
+    return 0;
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writes the seed corpora, DIRECTORY/TARGET/NAME, made from the images that the unit tests use. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../test/packed.h"
+#include "vmmhpc.h"
+#include "vmmhpc_unpack.h"
+
+static const char *root;
+static struct image image;
+
+static void store(const char *target, const char *name)
+{
+    char path[4096];
+    FILE *file;
+
+    (void)snprintf(path, sizeof(path), "%s/%s", root, target);
+    (void)mkdir(path, 0777);
+    (void)snprintf(path, sizeof(path), "%s/%s/%s", root, target, name);
+    file = fopen(path, "w");
+    if (file == NULL || fwrite(image.data, 1, image.bytes, file) != image.bytes ||
+        fclose(file) != 0) {
+        perror(path);
+        exit(1);
+    }
+}
+
+static void bzimages(void)
+{
+    image_bzimage(&image);
+    store("bzimage", "plain");
+    store("boot", "bzimage");
+    image_set(&image, 0x258, 0, 8); /* no preferred address */
+    store("bzimage", "no-preference");
+    image_set(&image, 0x234, 0, 1);
+    store("bzimage", "fixed");
+    image_bzimage(&image);
+    image_set(&image, 0x1f4, 0x21, 4); /* the smallest code */
+    image.bytes = IMAGE_CODE_OFFSET + 0x210;
+    store("bzimage", "small");
+}
+
+static void elves(void)
+{
+    uint64_t entry = IMAGE_ENTRY;
+
+    image_elf64(&image);
+    image_linux_note(&image);
+    store("elf", "linux");
+    store("boot", "linux");
+    image_pvh_note(&image, IMAGE_ENTRY, 4);
+    store("elf", "linux-pvh");
+    image_elf64(&image);
+    image_pvh_note(&image, IMAGE_ENTRY, 8);
+    store("elf", "pvh");
+    store("boot", "pvh");
+    image_elf64(&image);
+    image_note(&image, "GNU", 3, "12345", 5, 8);
+    image_note(&image, "Xen", 18, &entry, 8, 8);
+    store("elf", "pvh-align-8");
+    image_elf32(&image);
+    image_pvh_note(&image, IMAGE_ENTRY, 4);
+    store("elf", "pvh-32");
+    image_elf64(&image);
+    image_header(&image)->e_entry = IMAGE_KERNEL_MAP + IMAGE_TEXT;
+    memcpy(image.data + 0x1100, "Linux version 3", 16);
+    store("elf", "virtual");
+    image_header(&image)->e_entry = IMAGE_ENTRY;
+    store("boot", "old-linux");
+}
+
+static void multiboots(void)
+{
+    image_multiboot_flat(&image);
+    store("multiboot", "addresses");
+    store("boot", "multiboot");
+    image_elf32(&image);
+    image_multiboot(&image, IMAGE_TEXT_OFFSET, 3, NULL);
+    store("multiboot", "elf32");
+    image_elf64(&image);
+    image_multiboot(&image, IMAGE_TEXT_OFFSET, 0, NULL);
+    store("multiboot", "elf64");
+}
+
+static void flats(void)
+{
+    memset(&image, 0, sizeof(image));
+    image.bytes = 41;
+    image_set(&image, 0, 1, 1);
+    image_set(&image, 1, 0x7c00, 8);
+    memset(image.data + 9, 0xf4, 32);
+    store("flat", "16");
+    image_set(&image, 0, 0, 1);
+    image_set(&image, 1, 0x100000, 8);
+    store("flat", "64");
+}
+
+static void packed(void)
+{
+    static const struct {
+        const char *name;
+        uint32_t format;
+    } formats[] = {{"elf", VMMHPC_PAYLOAD_ELF},
+                   {"lz4", VMMHPC_PAYLOAD_LZ4},
+                   {"gzip", VMMHPC_PAYLOAD_GZIP},
+                   {"xz", VMMHPC_PAYLOAD_XZ},
+                   {"zstd", VMMHPC_PAYLOAD_ZSTD}};
+
+    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+        uint32_t length;
+
+        if (!packed_image(&image, formats[i].format, 0)) {
+            continue;
+        }
+        /* Only what matters: the file ends with its payload. */
+        memcpy(&length, image.data + 0x24c, sizeof(length));
+        image.bytes = IMAGE_CODE_OFFSET + 0x300 + length;
+        store("unpack", formats[i].name);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) {
+        fprintf(stderr, "usage: seeds DIRECTORY\n");
+        return 2;
+    }
+    root = argv[1];
+    (void)mkdir(root, 0777);
+    bzimages();
+    elves();
+    multiboots();
+    flats();
+    packed();
+    return 0;
+}
