@@ -7,7 +7,7 @@ JOBS := $(shell nproc)
 .PHONY: run build test test-full native firmware ts setup-run setup-test lint format bench clean
 
 run: setup-run build
-	node dist/harness/demo.js
+	node dist/examples/debian.js
 
 build: native firmware ts
 

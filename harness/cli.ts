@@ -3,6 +3,8 @@ import { constants } from "node:fs";
 import { access, mkdir, realpath, stat } from "node:fs/promises";
 import { Command, CommanderError } from "commander";
 import { TestbedError } from "./common/errors.js";
+import { guestInitramfs } from "./initramfs.js";
+import { ensureKernel } from "./kernels.js";
 import {
   buildEnvironment,
   PASSED_VARIABLES,
@@ -102,6 +104,10 @@ async function main(command: readonly string[], options: Options): Promise<numbe
   const loud = (message: string): void => void process.stderr.write(`v2m-testbed: ${message}\n`);
   const machine = await loadMachine(kind);
   if (options.prepare) {
+    // What guests under test need, too: make then works without network.
+    await ensureKernel("cloud", { log: loud });
+    await ensureKernel("generic", { log: loud });
+    await guestInitramfs();
     await machine.prepare({ memoryMiB: options.memory, cpus: options.cpus, log: loud });
     return 0;
   }

@@ -1,6 +1,5 @@
 /** Debian guest kernels, fetched by apt and unpacked into the cache, used from there without network afterwards. */
-import { mkdir, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { cacheDir, cached } from "./common/cache.js";
 import { TestbedError } from "./common/errors.js";
@@ -89,13 +88,14 @@ async function currentVersion(flavour: KernelFlavour): Promise<string> {
 async function download(version: string, target: string): Promise<void> {
   const aptGet = await requireApt("apt-get");
   const dpkgDeb = await requireApt("dpkg-deb");
-  // Not in the cache: apt's unprivileged download user must be able to write here, or it complains.
-  const work = await mkdtemp(join(tmpdir(), "v3m-kernel-"));
+  const work = join(target, "download");
+  await mkdir(work, { recursive: true });
   try {
     // The unsigned build is the same kernel; some mirrors and architectures carry only one of the two.
     let message = "";
     let deb: string | undefined;
     for (const name of [`linux-image-${version}`, `linux-image-${version}-unsigned`]) {
+      // Run as root, apt would fetch as a user of its own, who cannot write to root's cache.
       const options = ["-q", "-o", "APT::Sandbox::User=root", "download", name];
       const result = await runTool(aptGet, options, { cwd: work });
       deb = (await readdir(work)).find((file) => file.endsWith(".deb"));
@@ -107,7 +107,6 @@ async function download(version: string, target: string): Promise<void> {
         hint: OFFLINE_HINT,
       });
     }
-    await mkdir(target, { recursive: true });
     const unpack = await runTool(dpkgDeb, ["-x", join(work, deb), target]);
     if (unpack.code !== 0) throw new TestbedError("E_KERNEL_FETCH", `cannot unpack ${deb}: ${unpack.stderr}`);
     await useMergedLayout(target);

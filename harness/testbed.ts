@@ -47,7 +47,7 @@ export interface RunRequest {
 export interface RunControl {
   /** When it aborts, kill everything at once, clean up, and reject with `abort.reason`. */
   readonly abort: AbortSignal;
-  /** Calls `deliver` for each signal meant for the command. At most one listener. */
+  /** Calls `deliver` for each signal meant for the command. To be called once, when the command has been started. */
   onSignal(deliver: (signal: ForwardedSignal) => void): void;
 }
 
@@ -100,7 +100,7 @@ export interface Limits {
 export class Interruption implements RunControl {
   readonly #controller = new AbortController();
   #deliver: ((signal: ForwardedSignal) => void) | undefined;
-  #first: ForwardedSignal | undefined;
+  #signalled = false;
   #grace: NodeJS.Timeout | undefined;
 
   get abort(): AbortSignal {
@@ -109,17 +109,19 @@ export class Interruption implements RunControl {
 
   onSignal(deliver: (signal: ForwardedSignal) => void): void {
     this.#deliver = deliver;
-    if (this.#first) deliver(this.#first);
   }
 
-  /** The first signal goes to the command, which gets a few seconds to end; the second one kills the machine. */
+  /**
+   * The first signal goes to the command, which gets a few seconds to end; the second one kills the machine. So does
+   * the first one while there is no command yet.
+   */
   signal(signal: ForwardedSignal): void {
-    if (this.#first) {
+    if (this.#signalled || !this.#deliver) {
       this.kill(interrupted(signal));
       return;
     }
-    this.#first = signal;
-    this.#deliver?.(signal);
+    this.#signalled = true;
+    this.#deliver(signal);
     this.#grace = setTimeout(() => this.kill(interrupted(signal)), GRACE_MS);
   }
 

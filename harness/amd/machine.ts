@@ -31,7 +31,7 @@ export class QemuMachine implements TestbedMachine {
   async run(request: RunRequest, control: RunControl): Promise<number> {
     const prepared = await this.#images(request);
     control.abort.throwIfAborted();
-    const state = await this.#state(prepared.qemu, request);
+    const state = await this.#state(prepared.qemu, request, control.abort);
     control.abort.throwIfAborted();
     if (state) {
       const progress = { started: false };
@@ -70,11 +70,12 @@ export class QemuMachine implements TestbedMachine {
   }
 
   /** A saved state to continue from; undefined if there shall be none or it cannot be made: booting always works. */
-  async #state(options: QemuOptions, request: RunRequest): Promise<string | undefined> {
+  async #state(options: QemuOptions, request: RunRequest, abort: AbortSignal): Promise<string | undefined> {
     if (!usesSnapshots(options.profile)) return undefined;
     try {
-      return await ensureSnapshot(options, request.log);
+      return await ensureSnapshot(options, request.log, abort);
     } catch (error) {
+      abort.throwIfAborted();
       if (error instanceof TestbedError) throw error; // The machine does not even boot.
       request.log(`cannot save the booted machine: ${String(error)}`);
       return undefined;

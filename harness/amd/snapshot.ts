@@ -17,10 +17,15 @@ import { BOOT_LIMIT_MS, failure } from "./session.js";
 
 /** After `booted` Linux still refines its clock frequency for about a second: let it, before the state is taken. */
 const SETTLE_MS = 2500;
+const KEEP_STATES = 4;
 const KEEP_UNUSED_MS = 7 * 24 * 3600 * 1000;
 
-/** Path of the state for these options, built first if necessary (about as long as two boots). */
-export async function ensureSnapshot(options: QemuOptions, log: (message: string) => void): Promise<string> {
+/** Path of the state for these options, built first if necessary (a boot and some three seconds). */
+export async function ensureSnapshot(
+  options: QemuOptions,
+  log: (message: string) => void,
+  abort?: AbortSignal,
+): Promise<string> {
   const path = await snapshotPath(options);
   if (await exists(path)) {
     const now = new Date();
@@ -30,7 +35,7 @@ export async function ensureSnapshot(options: QemuOptions, log: (message: string
   await removeUnused();
   return cached(path, async (temporary) => {
     log("booting once, to save the booted machine");
-    await saveBooted(options, temporary);
+    await saveBooted(options, temporary, abort);
   });
 }
 
@@ -43,18 +48,19 @@ async function snapshotPath(options: QemuOptions): Promise<string> {
   return cacheDir("machines", `state-${hash}`);
 }
 
-async function saveBooted(options: QemuOptions, path: string): Promise<void> {
+async function saveBooted(options: QemuOptions, path: string, abort?: AbortSignal): Promise<void> {
   const { outDir: _, restore: __, ...boot } = options;
   const qemu = await Qemu.start(boot);
   let timer: NodeJS.Timeout | undefined;
   try {
     await new Promise<void>((resolve, reject) => {
+      abort?.addEventListener("abort", () => reject(abort.reason), { once: true });
       onLine(qemu.channel("control"), (line) => line === "booted" && resolve());
       qemu.exited.then(() => reject(failure(qemu, "E_BOOT", "the machine ended while it booted")));
       const late = (): void => reject(failure(qemu, "E_BOOT", "the machine did not boot in time"));
       timer = setTimeout(late, BOOT_LIMIT_MS);
     });
-    await sleep(SETTLE_MS);
+    await sleep(SETTLE_MS, undefined, abort ? { signal: abort } : {});
     const monitor = await Monitor.open(qemu.channel("monitor"));
     // Not stopped before: a machine saved while it is paused would be restored paused.
     await monitor.execute("migrate-set-parameters", { "max-bandwidth": 2 ** 40, "downtime-limit": 10_000 });
@@ -71,11 +77,19 @@ async function saveBooted(options: QemuOptions, path: string): Promise<void> {
   }
 }
 
+/** Makes room: a state is as large as what the booted kernel has touched, some 170 MB. */
 async function removeUnused(): Promise<void> {
   const dir = cacheDir("machines");
+  const found: { path: string; used: number }[] = [];
   for (const name of await readdir(dir).catch(() => [] as string[])) {
     const path = join(dir, name);
     const info = await stat(path).catch(() => undefined);
-    if (info && info.mtimeMs < Date.now() - KEEP_UNUSED_MS) await rm(path, { force: true });
+    if (info && !name.includes(".tmp-")) found.push({ path, used: info.mtimeMs });
   }
+  found.sort((a, b) => b.used - a.used);
+  const unused = found.filter(
+    ({ used }, index) => index >= KEEP_STATES - 1 || used < Date.now() - KEEP_UNUSED_MS,
+  );
+  // A machine that is just reading its state keeps it open, and one that comes too late boots.
+  for (const { path } of unused) await rm(path, { force: true });
 }

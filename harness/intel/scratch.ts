@@ -13,8 +13,8 @@ import { requireTool } from "../common/tools.js";
 import type { RunRequest } from "../testbed.js";
 
 const MIB = 2 ** 20;
-/** Sparse: takes only what is written. It limits the output directory. */
-const SCRATCH_SIZE = 4096 * MIB;
+/** About 4 GB, in whole cylinders as Bochs counts them. Sparse: takes only what is written. */
+const SCRATCH_SIZE = 8192 * 16 * 63 * 512;
 const JOB_LIMIT = MIB;
 const MAILBOX = MIB;
 const OUTPUT = 16 * MIB;

@@ -47,7 +47,9 @@ async function image(
   }
   await removeUnused(name);
   return cached(path, async (temporary) => {
-    log(`copying ${list.size} files (${Math.round(list.bytes / 2 ** 20)} MiB) into the machine's ${name} image`);
+    log(
+      `copying ${list.size} files (${Math.round(list.bytes / 2 ** 20)} MiB) into the machine's ${name} image`,
+    );
     await build(list, links, temporary);
   });
 }

@@ -38,6 +38,11 @@ static void bzimages(void)
     image_set(&image, 0x234, 0, 1);
     store("bzimage", "fixed");
     image_bzimage(&image);
+    image_set(&image, 0x258, 0x1f00000, 8); /* up to the end of RAM: the initrd goes below */
+    store("bzimage", "high");
+    image_set(&image, 0x22c, 0x17fffff, 4); /* initrd_addr_max */
+    store("bzimage", "initrd-low");
+    image_bzimage(&image);
     image_set(&image, 0x1f4, 0x21, 4); /* the smallest code */
     image.bytes = IMAGE_CODE_OFFSET + 0x210;
     store("bzimage", "small");
@@ -58,7 +63,12 @@ static void elves(void)
     store("elf", "pvh");
     store("boot", "pvh");
     image_elf64(&image);
-    image_note(&image, "GNU", 3, "12345", 5, 8);
+    image_pvh_note(&image, IMAGE_ENTRY, 4);
+    image_segment(&image, 1)->p_paddr = 0x1ffd000; /* up to the end of RAM */
+    image.bytes++;                                 /* another size of the initrd */
+    store("elf", "high");
+    image_elf64(&image);
+    image_note(&image, "GNU", 3, "123456789", 9, 8);
     image_note(&image, "Xen", 18, &entry, 8, 8);
     store("elf", "pvh-align-8");
     image_elf32(&image);

@@ -107,7 +107,7 @@ static void damage_phentsize(struct image *i)
 }
 static void damage_phoff(struct image *i)
 {
-    image_header(i)->e_phoff = 0x2100 - 56;
+    image_header(i)->e_phoff = 0x2100 - 3 * 56 + 1;
 }
 static void damage_phoff_wrap(struct image *i)
 {
@@ -188,7 +188,7 @@ static const struct {
     {damage_phnum, VMMHPC_E_BAD_IMAGE, "no program headers"},
     {damage_xnum, VMMHPC_E_BAD_IMAGE, "too many program headers"},
     {damage_phentsize, VMMHPC_E_BAD_IMAGE, "57 bytes each instead of 56"},
-    {damage_phoff, VMMHPC_E_TRUNCATED, "the ELF program headers at 0x20c8 lie beyond"},
+    {damage_phoff, VMMHPC_E_TRUNCATED, "the ELF program headers at 0x2059 lie beyond"},
     {damage_phoff_wrap, VMMHPC_E_TRUNCATED, "program headers"},
     {damage_offset, VMMHPC_E_TRUNCATED, "ELF segment 1 (0x100 bytes at 0x2001) lies beyond"},
     {damage_offset_wrap, VMMHPC_E_TRUNCATED, "ELF segment 1"},

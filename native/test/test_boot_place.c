@@ -43,6 +43,9 @@ TEST(boot_claims)
     CHECK_OK(vh_claim(&claims, 0x1800, 0, "nothing", &rig->err), &rig->err);
     CHECK_ERROR(vh_claim(&claims, 0x1fff, 1, "c", &rig->err), &rig->err, VMMHPC_E_OVERLAP,
                 "c (0x1fff ... 0x2000) overlaps a (0x1000 ... 0x2000)");
+    CHECK_ERROR(vh_claim(&claims, 0xfff, 2, "c", &rig->err), &rig->err, VMMHPC_E_OVERLAP,
+                "overlaps a");
+    CHECK_OK(vh_claim(&claims, 0xfff, 1, "e", &rig->err), &rig->err);
     CHECK_ERROR(vh_claim(&claims, 0, 0x100000, "c", &rig->err), &rig->err, VMMHPC_E_OVERLAP, "");
     CHECK_ERROR(vh_claim(&claims, UINT64_MAX, 2, "c", &rig->err), &rig->err, VMMHPC_E_BAD_IMAGE,
                 "wraps");

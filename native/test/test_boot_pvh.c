@@ -69,7 +69,7 @@ TEST(boot_pvh_note_alignment_8)
     uint64_t entry = IMAGE_ENTRY;
 
     image_elf64(&rig->image);
-    image_note(&rig->image, "GNU", 3, "12345", 5, 8);
+    image_note(&rig->image, "GNU", 3, "123456789", 9, 8); /* the next at 32, not at 28 */
     image_note(&rig->image, "Xen", 18, &entry, 4, 8);
     CHECK_OK(rig_load(rig, VMMHPC_IMAGE_AUTO), &rig->err);
     CHECK_EQ(rig->entry.rip, IMAGE_ENTRY);

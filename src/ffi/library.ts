@@ -65,6 +65,9 @@ export type Bound<F> = F & { readonly async: AsyncOf<F> };
 export type Signature = readonly [symbol: string, result: TypeSpec, args: readonly TypeSpec[]];
 export type TypeSpec = Parameters<typeof koffi.proto>[1] & (string | TypeObject);
 
+/** Every signature that was given to `bindings`, for the test that compares them with the header. */
+export const boundSignatures = new Map<string, Signature>();
+
 /**
  * An object of native functions, each bound at its first use: loading this module needs no library, and
  * after the first use a property is koffi's function itself, with nothing between.
@@ -76,6 +79,7 @@ export function bindings<Api extends object>(
 } {
   const api = {};
   for (const [key, [symbol, result, args]] of Object.entries<Signature>(signatures)) {
+    boundSignatures.set(symbol, [symbol, result, args]);
     Object.defineProperty(api, key, {
       configurable: true,
       enumerable: true,

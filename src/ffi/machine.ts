@@ -63,6 +63,17 @@ interface MachineApi {
     id: Uint32Array,
     err: Uint8Array,
   ): number;
+  deviceAddEach(
+    vm: Vm,
+    space: number,
+    base: bigint,
+    bytes: bigint,
+    handlers: BigUint64Array,
+    count: number,
+    opaque: bigint,
+    id: Uint32Array,
+    err: Uint8Array,
+  ): number;
   deviceRemove(vm: Vm, id: number, err: Uint8Array): number;
   irqSet(vm: Vm, gsi: number, level: number, err: Uint8Array): number;
   stats(vm: Vm, bytes: BigUint64Array): bigint | null;
@@ -105,6 +116,11 @@ export const machine = bindings<MachineApi>({
   slotCount: ["vmmhpc_slot_count", "uint32_t", [P]],
   getSlot: ["vmmhpc_get_slot", "int32_t", [P, "uint32_t", P]],
   deviceAdd: ["vmmhpc_device_add", "int32_t", [P, "uint32_t", "uint64_t", "uint64_t", P, P, P, P]],
+  deviceAddEach: [
+    "vmmhpc_device_add_each",
+    "int32_t",
+    [P, "uint32_t", "uint64_t", "uint64_t", P, "uint32_t", P, P, P],
+  ],
   deviceRemove: ["vmmhpc_device_remove", "int32_t", [P, "uint32_t", P]],
   irqSet: ["vmmhpc_irq_set", "int32_t", [P, "uint32_t", "uint32_t", P]],
   stats: ["vmmhpc_stats", P, [P, P]],
@@ -371,6 +387,20 @@ export function deviceAdd(
 ): number {
   const id = new Uint32Array(1);
   checked((err) => machine.deviceAdd(vm, space, base, bytes, handler, opaque, id, err));
+  return id[0] ?? 0;
+}
+
+/** As `deviceAdd`, with a handler for each vCPU. */
+export function deviceAddEach(
+  vm: MachineHandle,
+  space: L.Space,
+  base: bigint,
+  bytes: bigint,
+  handlers: readonly bigint[],
+): number {
+  const id = new Uint32Array(1);
+  const list = BigUint64Array.from(handlers);
+  checked((err) => machine.deviceAddEach(vm, space, base, bytes, list, list.length, 0n, id, err));
   return id[0] ?? 0;
 }
 

@@ -28,13 +28,18 @@ export interface HiddenField extends FieldType<never> {
 type AnyField = FieldType<never> | FieldType<unknown>;
 type Fields = Readonly<Record<string, AnyField>>;
 
+/** The half of a field type that says what its values are (`write` of a structure takes less). */
+interface Readable<T> {
+  read(view: DataView, at: number): T;
+}
+
 type VisibleKeys<F extends Fields> = {
   [K in keyof F]: F[K] extends HiddenField ? never : K;
 }[keyof F];
 
 /** The object form of a structure. */
 export type ObjectOf<F extends Fields> = {
-  -readonly [K in VisibleKeys<F>]: F[K] extends FieldType<infer T> ? T : never;
+  -readonly [K in VisibleKeys<F>]: F[K] extends Readable<infer T> ? T : never;
 };
 
 /** A structure: also a field type, so that structures nest. `write` takes any subset of the fields. */
@@ -52,7 +57,7 @@ export interface StructType<T> extends FieldType<T> {
 }
 
 /** The object form of a structure type: `StructValue<typeof KvmRegs>`. */
-export type StructValue<S> = S extends FieldType<infer T> ? T : never;
+export type StructValue<S> = S extends Readable<infer T> ? T : never;
 
 const LITTLE = true;
 
@@ -145,7 +150,8 @@ export function chars(n: number): FieldType<string> {
 }
 
 /** A fixed array. Writing a shorter one leaves the rest. */
-export function array<T>(item: FieldType<T>, n: number): FieldType<T[]> {
+export function array<F extends AnyField>(field: F, n: number): FieldType<StructValue<F>[]> {
+  const item = field as FieldType<StructValue<F>>;
   return {
     size: item.size * n,
     align: item.align,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** struct kvm_cpuid2: a count, then entries. */
-import { KvmError } from '../errors.js';
-import { viewOf } from '../ffi/struct.js';
-import { type CpuidEntry, KvmCpuidEntry2 } from './structs.js';
+import { KvmError } from "../errors.js";
+import { viewOf } from "../ffi/struct.js";
+import { type CpuidEntry, KvmCpuidEntry2 } from "./structs.js";
 
 const HEAD = 8;
 
@@ -36,7 +36,7 @@ export function readCpuid<T>(fill: (buffer: Uint8Array) => void, decode: (buffer
       fill(buffer);
       return decode(buffer);
     } catch (error) {
-      if (!(error instanceof KvmError && error.errno === 'E2BIG' && capacity < 4096)) {
+      if (!(error instanceof KvmError && error.errno === "E2BIG" && capacity < 4096)) {
         throw error;
       }
     }

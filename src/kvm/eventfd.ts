@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** An eventfd: what `vm.ioeventfd` signals and `vm.irqfd` listens to. */
-import koffi from 'koffi';
-import { constants } from 'node:os';
-import { check, raw } from '../ffi/raw.js';
-import { Handle, type SharedHandle } from './handle.js';
+
+import { constants } from "node:os";
+import koffi from "koffi";
+import { check, raw } from "../ffi/raw.js";
+import { Handle, type SharedHandle } from "./handle.js";
 
 type PollHandle = ReturnType<typeof koffi.node.poll>;
 
@@ -17,7 +18,7 @@ export class EventFd implements Disposable {
 
   /** A new one, non-blocking, closed on exec. */
   static create(initial = 0): EventFd {
-    return new EventFd(Handle.own(check(raw.eventfd(initial), 'eventfd'), 'eventfd'));
+    return new EventFd(Handle.own(check(raw.eventfd(initial), "eventfd"), "eventfd"));
   }
 
   /** The same eventfd in another thread: `share()` gives what to post there. */
@@ -35,7 +36,7 @@ export class EventFd implements Disposable {
 
   /** Add to the counter. */
   signal(count: number | bigint = 1): void {
-    check(raw.eventfdWrite(this.#handle.fd, count), 'writing an eventfd');
+    check(raw.eventfdWrite(this.#handle.fd, count), "writing an eventfd");
   }
 
   /** The counter, which becomes 0 again; 0n when nothing was signalled since. Does not block. */
@@ -43,7 +44,7 @@ export class EventFd implements Disposable {
     const value = new BigUint64Array(1);
     const result = raw.eventfdRead(this.#handle.fd, value);
     if (result !== -constants.errno.EAGAIN) {
-      check(result, 'reading an eventfd');
+      check(result, "reading an eventfd");
     }
     return value[0] ?? 0n;
   }

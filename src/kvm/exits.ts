@@ -4,14 +4,14 @@
  * view on kvm_run itself: for a read by the guest, write the answer there before the next `run()`. It
  * shows the next exit's data after that, so don't keep it.
  */
-import { ExitReason, EMULATION_FLAG_INSTRUCTION_BYTES, IO_OUT } from './constants.js';
-import { KvmRun, RunUnion } from './structs.js';
+import { EMULATION_FLAG_INSTRUCTION_BYTES, ExitReason, IO_OUT } from "./constants.js";
+import { KvmRun, RunUnion } from "./structs.js";
 
 /** The guest used a port. `data` has size × count bytes (count > 1: string instructions). */
 export interface IoExit {
-  readonly reason: 'io';
+  readonly reason: "io";
   /** From the guest's view: `out` writes to the port, `in` reads from it. */
-  readonly direction: 'in' | 'out';
+  readonly direction: "in" | "out";
   readonly port: number;
   /** Bytes of one access: 1, 2 or 4. */
   readonly size: number;
@@ -21,8 +21,8 @@ export interface IoExit {
 
 /** The guest touched a guest-physical address that is no memory (or wrote to a read-only slot). */
 export interface MmioExit {
-  readonly reason: 'mmio';
-  readonly direction: 'read' | 'write';
+  readonly reason: "mmio";
+  readonly direction: "read" | "write";
   readonly address: bigint;
   /** Bytes, 1 to 8: the length of `data`. */
   readonly size: number;
@@ -30,21 +30,21 @@ export interface MmioExit {
 }
 
 export interface HltExit {
-  readonly reason: 'hlt';
+  readonly reason: "hlt";
 }
 /** Triple fault, or a shutdown by other means. */
 export interface ShutdownExit {
-  readonly reason: 'shutdown';
+  readonly reason: "shutdown";
 }
 /** `run()` was ended from outside: a kick, or a signal. */
 export interface IntrExit {
-  readonly reason: 'intr';
+  readonly reason: "intr";
   /** True where `kick()` was the cause. */
   readonly kicked: boolean;
 }
 /** KVM could not go on. */
 export interface InternalErrorExit {
-  readonly reason: 'internal-error';
+  readonly reason: "internal-error";
   /** `InternalError.*`. */
   readonly suberror: number;
   readonly data: readonly bigint[];
@@ -53,66 +53,66 @@ export interface InternalErrorExit {
 }
 /** The CPU refused the guest state. */
 export interface FailEntryExit {
-  readonly reason: 'fail-entry';
+  readonly reason: "fail-entry";
   readonly hardwareReason: bigint;
   readonly cpu: number;
 }
 /** A breakpoint or a single step (`setGuestDebug`). */
 export interface DebugExit {
-  readonly reason: 'debug';
+  readonly reason: "debug";
   readonly exception: number;
   readonly pc: bigint;
   readonly dr6: bigint;
   readonly dr7: bigint;
 }
 export interface SystemEventExit {
-  readonly reason: 'system-event';
+  readonly reason: "system-event";
   /** `SystemEvent.*`. */
   readonly type: number;
   readonly data: readonly bigint[];
 }
 /** The guest can take an interrupt now (`requestInterruptWindow`). */
 export interface IrqWindowExit {
-  readonly reason: 'irq-window-open';
+  readonly reason: "irq-window-open";
 }
 /** With Cap.EXIT_HYPERCALL. */
 export interface HypercallExit {
-  readonly reason: 'hypercall';
+  readonly reason: "hypercall";
   readonly nr: bigint;
   readonly args: readonly bigint[];
   readonly longMode: boolean;
 }
 /** With Cap.X86_USER_SPACE_MSR. For a read put the value into `data` (8 bytes); `fail()` makes it a #GP. */
 export interface MsrExit {
-  readonly reason: 'rdmsr' | 'wrmsr';
+  readonly reason: "rdmsr" | "wrmsr";
   readonly index: number;
   readonly data: DataView;
   fail(): void;
 }
 export interface ExceptionExit {
-  readonly reason: 'exception';
+  readonly reason: "exception";
   readonly exception: number;
   readonly errorCode: number;
 }
 export interface TprAccessExit {
-  readonly reason: 'tpr-access';
+  readonly reason: "tpr-access";
   readonly rip: bigint;
   readonly isWrite: boolean;
 }
 export interface IoapicEoiExit {
-  readonly reason: 'ioapic-eoi';
+  readonly reason: "ioapic-eoi";
   readonly vector: number;
 }
 export interface NotifyExit {
-  readonly reason: 'notify';
+  readonly reason: "notify";
   readonly flags: number;
 }
 export interface PlainExit {
-  readonly reason: 'set-tpr' | 'nmi' | 'dirty-ring-full' | 'bus-lock';
+  readonly reason: "set-tpr" | "nmi" | "dirty-ring-full" | "bus-lock";
 }
 /** A reason that this table does not decode; `code` is KVM_EXIT_*. */
 export interface UnknownExit {
-  readonly reason: 'unknown';
+  readonly reason: "unknown";
   readonly code: number;
   readonly hardwareReason: bigint;
 }
@@ -145,22 +145,22 @@ function at(member: keyof typeof RunUnion, field: string): number {
   return UNION + (RunUnion[member].offsets[field] as number);
 }
 
-const IO_DIRECTION = at('io', 'direction');
-const IO_SIZE = at('io', 'size');
-const IO_PORT = at('io', 'port');
-const IO_COUNT = at('io', 'count');
-const IO_DATA_OFFSET = at('io', 'data_offset');
-const MMIO_ADDRESS = at('mmio', 'phys_addr');
-const MMIO_DATA = at('mmio', 'data');
-const MMIO_LEN = at('mmio', 'len');
-const MMIO_IS_WRITE = at('mmio', 'is_write');
-const MSR_ERROR = at('msr', 'error');
-const MSR_INDEX = at('msr', 'index');
-const MSR_DATA = at('msr', 'data');
+const IO_DIRECTION = at("io", "direction");
+const IO_SIZE = at("io", "size");
+const IO_PORT = at("io", "port");
+const IO_COUNT = at("io", "count");
+const IO_DATA_OFFSET = at("io", "data_offset");
+const MMIO_ADDRESS = at("mmio", "phys_addr");
+const MMIO_DATA = at("mmio", "data");
+const MMIO_LEN = at("mmio", "len");
+const MMIO_IS_WRITE = at("mmio", "is_write");
+const MSR_ERROR = at("msr", "error");
+const MSR_INDEX = at("msr", "index");
+const MSR_DATA = at("msr", "data");
 
-const HLT: HltExit = Object.freeze({ reason: 'hlt' });
-const SHUTDOWN: ShutdownExit = Object.freeze({ reason: 'shutdown' });
-const IRQ_WINDOW: IrqWindowExit = Object.freeze({ reason: 'irq-window-open' });
+const HLT: HltExit = Object.freeze({ reason: "hlt" });
+const SHUTDOWN: ShutdownExit = Object.freeze({ reason: "shutdown" });
+const IRQ_WINDOW: IrqWindowExit = Object.freeze({ reason: "irq-window-open" });
 
 /**
  * Makes exits out of a kvm_run mapping. Keeps the small views that I/O exits hand out, so that an exit
@@ -196,8 +196,8 @@ export class ExitDecoder {
         const size = run.getUint8(IO_SIZE);
         const count = run.getUint32(IO_COUNT, true);
         return {
-          reason: 'io',
-          direction: run.getUint8(IO_DIRECTION) === IO_OUT ? 'out' : 'in',
+          reason: "io",
+          direction: run.getUint8(IO_DIRECTION) === IO_OUT ? "out" : "in",
           port: run.getUint16(IO_PORT, true),
           size,
           count,
@@ -208,8 +208,8 @@ export class ExitDecoder {
       case ExitReason.MMIO: {
         const size = run.getUint32(MMIO_LEN, true);
         return {
-          reason: 'mmio',
-          direction: run.getUint8(MMIO_IS_WRITE) !== 0 ? 'write' : 'read',
+          reason: "mmio",
+          direction: run.getUint8(MMIO_IS_WRITE) !== 0 ? "write" : "read",
           address: run.getBigUint64(MMIO_ADDRESS, true),
           size,
           data: this.#data(MMIO_DATA, size),
@@ -222,7 +222,7 @@ export class ExitDecoder {
       case ExitReason.IRQ_WINDOW_OPEN:
         return IRQ_WINDOW;
       case ExitReason.INTR:
-        return { reason: 'intr', kicked: false };
+        return { reason: "intr", kicked: false };
       default:
         return this.#rare(code);
     }
@@ -236,7 +236,7 @@ export class ExitDecoder {
         const failure = RunUnion.emulation_failure.read(run, UNION);
         const told = ndata >= 3 && (failure.flags & EMULATION_FLAG_INSTRUCTION_BYTES) !== 0n;
         return {
-          reason: 'internal-error',
+          reason: "internal-error",
           suberror,
           data: data.slice(0, Math.min(ndata, 16)),
           instruction: suberror === 1 && told ? failure.insn_bytes.slice(0, failure.insn_size) : undefined,
@@ -244,51 +244,51 @@ export class ExitDecoder {
       }
       case ExitReason.FAIL_ENTRY: {
         const { hardware_entry_failure_reason, cpu } = RunUnion.fail_entry.read(run, UNION);
-        return { reason: 'fail-entry', hardwareReason: hardware_entry_failure_reason, cpu };
+        return { reason: "fail-entry", hardwareReason: hardware_entry_failure_reason, cpu };
       }
       case ExitReason.DEBUG: {
         const { exception, pc, dr6, dr7 } = RunUnion.debug.read(run, UNION).arch;
-        return { reason: 'debug', exception, pc, dr6, dr7 };
+        return { reason: "debug", exception, pc, dr6, dr7 };
       }
       case ExitReason.SYSTEM_EVENT: {
         const { type, ndata, data } = RunUnion.system_event.read(run, UNION);
-        return { reason: 'system-event', type, data: data.slice(0, Math.min(ndata, 16)) };
+        return { reason: "system-event", type, data: data.slice(0, Math.min(ndata, 16)) };
       }
       case ExitReason.HYPERCALL: {
         const { nr, args, longmode } = RunUnion.hypercall.read(run, UNION);
-        return { reason: 'hypercall', nr, args, longMode: longmode !== 0 };
+        return { reason: "hypercall", nr, args, longMode: longmode !== 0 };
       }
       case ExitReason.X86_RDMSR:
       case ExitReason.X86_WRMSR:
         return {
-          reason: code === ExitReason.X86_RDMSR ? 'rdmsr' : 'wrmsr',
+          reason: code === ExitReason.X86_RDMSR ? "rdmsr" : "wrmsr",
           index: run.getUint32(MSR_INDEX, true),
           data: this.#data(MSR_DATA, 8),
           fail: () => run.setUint8(MSR_ERROR, 1),
         };
       case ExitReason.EXCEPTION: {
         const { exception, error_code } = RunUnion.ex.read(run, UNION);
-        return { reason: 'exception', exception, errorCode: error_code };
+        return { reason: "exception", exception, errorCode: error_code };
       }
       case ExitReason.TPR_ACCESS: {
         const { rip, is_write } = RunUnion.tpr_access.read(run, UNION);
-        return { reason: 'tpr-access', rip, isWrite: is_write !== 0 };
+        return { reason: "tpr-access", rip, isWrite: is_write !== 0 };
       }
       case ExitReason.IOAPIC_EOI:
-        return { reason: 'ioapic-eoi', vector: RunUnion.eoi.read(run, UNION).vector };
+        return { reason: "ioapic-eoi", vector: RunUnion.eoi.read(run, UNION).vector };
       case ExitReason.NOTIFY:
-        return { reason: 'notify', flags: RunUnion.notify.read(run, UNION).flags };
+        return { reason: "notify", flags: RunUnion.notify.read(run, UNION).flags };
       case ExitReason.SET_TPR:
-        return { reason: 'set-tpr' };
+        return { reason: "set-tpr" };
       case ExitReason.NMI:
-        return { reason: 'nmi' };
+        return { reason: "nmi" };
       case ExitReason.DIRTY_RING_FULL:
-        return { reason: 'dirty-ring-full' };
+        return { reason: "dirty-ring-full" };
       case ExitReason.X86_BUS_LOCK:
-        return { reason: 'bus-lock' };
+        return { reason: "bus-lock" };
       default:
         return {
-          reason: 'unknown',
+          reason: "unknown",
           code,
           hardwareReason: code === 0 ? RunUnion.hw.read(run, UNION).hardware_exit_reason : 0n,
         };

@@ -3,8 +3,8 @@
  * A descriptor with an owner, or with several: other threads may hold the same one, and the last to close
  * closes it. A finalizer closes what was forgotten.
  */
-import { ClosedError } from '../errors.js';
-import { check, type NativeBuffer, raw } from '../ffi/raw.js';
+import { ClosedError } from "../errors.js";
+import { check, type NativeBuffer, raw } from "../ffi/raw.js";
 
 /** Plain data by which another thread attaches to a descriptor. */
 export interface SharedHandle {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** KVM's ioctl numbers, computed as the macros of <asm-generic/ioctl.h> do. Compared with the header. */
-import type { FieldType } from '../ffi/struct.js';
-import * as S from './structs.js';
+import type { FieldType } from "../ffi/struct.js";
+import * as S from "./structs.js";
 
 const KVMIO = 0xae;
 const WRITE = 1;
 const READ = 2;
 
-type Sized = Pick<FieldType<unknown>, 'size'> | { readonly size: number };
+type Sized = Pick<FieldType<unknown>, "size"> | { readonly size: number };
 
 function ioc(direction: number, nr: number, size: number): number {
   return ((direction << 30) | (size << 16) | (KVMIO << 8) | nr) >>> 0;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A piece of guest RAM: a memory slot of KVM over native memory, seen without copies. */
-import koffi from 'koffi';
-import { ClosedError } from '../errors.js';
-import type { NativeMemory } from '../ffi/native-memory.js';
-import { Mem } from './constants.js';
-import type { Handle } from './handle.js';
-import { Vm as VmIoctl } from './ioctl.js';
-import { KvmClearDirtyLog, KvmDirtyLog, KvmUserspaceMemoryRegion } from './structs.js';
+import { ArgumentError } from "../errors.js";
+import type { NativeMemory } from "../ffi/native-memory.js";
+import { withAddress } from "../ffi/pin.js";
+import { Mem } from "./constants.js";
+import type { Handle } from "./handle.js";
+import { Vm as VmIoctl } from "./ioctl.js";
+import { KvmClearDirtyLog, KvmDirtyLog, KvmUserspaceMemoryRegion } from "./structs.js";
 
 export const PAGE = 4096;
 
@@ -54,7 +54,7 @@ export class MemorySlot {
       memory_size: BigInt(size),
       userspace_addr: this.memory.address,
     });
-    this.#vm.ioctl(VmIoctl.SET_USER_MEMORY_REGION, 'KVM_SET_USER_MEMORY_REGION', region);
+    this.#vm.ioctl(VmIoctl.SET_USER_MEMORY_REGION, "KVM_SET_USER_MEMORY_REGION", region);
   }
 
   /** The whole slot as bytes; offsets are from `gpa`. @throws V3mError E_RANGE above 4 GiB: `window`. */
@@ -92,9 +92,11 @@ export class MemorySlot {
    * again, unless Cap.MANUAL_DIRTY_LOG_PROTECT2 is enabled: then `clearDirtyLog` does.
    */
   getDirtyLog(): Uint8Array {
-    const bitmap = Buffer.alloc(this.bitmapBytes);
-    const log = KvmDirtyLog.alloc({ slot: this.slot, dirty_bitmap: koffi.address(bitmap) });
-    this.#vm.ioctl(VmIoctl.GET_DIRTY_LOG, 'KVM_GET_DIRTY_LOG', log);
+    const bitmap = new Uint8Array(this.bitmapBytes);
+    withAddress(bitmap, (address) => {
+      const log = KvmDirtyLog.alloc({ slot: this.slot, dirty_bitmap: address });
+      this.#vm.ioctl(VmIoctl.GET_DIRTY_LOG, "KVM_GET_DIRTY_LOG", log);
+    });
     return bitmap;
   }
 
@@ -109,16 +111,20 @@ export class MemorySlot {
    * @param pages multiple of 64, or up to the end of the slot
    */
   clearDirtyLog(bitmap: Uint8Array, firstPage = 0, pages = this.size / PAGE - firstPage): void {
-    const log = KvmClearDirtyLog.alloc({
-      slot: this.slot,
-      num_pages: pages,
-      first_page: BigInt(firstPage),
-      dirty_bitmap: koffi.address(bitmap),
-    });
-    this.#vm.ioctl(VmIoctl.CLEAR_DIRTY_LOG, 'KVM_CLEAR_DIRTY_LOG', log);
-    if (bitmap.byteLength === 0) {
-      throw new ClosedError('unreachable: keeps the bitmap alive during the call');
+    if (bitmap.byteLength * 8 < pages) {
+      throw new ArgumentError(`a bitmap for ${pages} pages has ${Math.ceil(pages / 8)} bytes`, {
+        value: BigInt(bitmap.byteLength),
+      });
     }
+    withAddress(bitmap, (address) => {
+      const log = KvmClearDirtyLog.alloc({
+        slot: this.slot,
+        num_pages: pages,
+        first_page: BigInt(firstPage),
+        dirty_bitmap: address,
+      });
+      this.#vm.ioctl(VmIoctl.CLEAR_DIRTY_LOG, "KVM_CLEAR_DIRTY_LOG", log);
+    });
   }
 
   /** Take the memory away from the guest. Memory that `addMemory` made is given back, views and all. */

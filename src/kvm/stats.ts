@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** KVM's own counters (KVM_GET_STATS_FD): self-describing, read with one pread per snapshot. */
-import { closeSync, readSync } from 'node:fs';
-import { KvmStatsDesc, KvmStatsHeader } from './structs.js';
+import { closeSync, readSync } from "node:fs";
+import { KvmStatsDesc, KvmStatsHeader } from "./structs.js";
 
 /** A counter: one number, or the buckets of a histogram. */
 export type StatValue = bigint | readonly bigint[];
@@ -38,8 +38,8 @@ export function describeStats(head: Uint8Array): {
   const descriptions = Array.from({ length: header.num_desc }, (_, i) => {
     const at = header.desc_offset + i * stride;
     const desc = KvmStatsDesc.decode(bytes, at);
-    const name = bytes.toString('latin1', at + KvmStatsDesc.size, at + stride);
-    const end = name.indexOf('\0');
+    const name = bytes.toString("latin1", at + KvmStatsDesc.size, at + stride);
+    const end = name.indexOf("\0");
     return {
       name: end < 0 ? name : name.slice(0, end),
       type: desc.flags & 0xf,

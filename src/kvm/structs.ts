@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Structures of <linux/kvm.h> and <asm/kvm.h> for x86-64, with the kernel's own field names. */
-import { array, bytes, pad, type StructValue, struct, u8, u16, u32, i32, u64 } from '../ffi/struct.js';
+import { array, bytes, i32, pad, type StructValue, struct, u8, u16, u32, u64 } from "../ffi/struct.js";
 
 // ------------------------------------------------------------------ vCPU state
 
-export const KvmRegs = struct('kvm_regs', {
+export const KvmRegs = struct("kvm_regs", {
   rax: u64,
   rbx: u64,
   rcx: u64,
@@ -27,7 +27,7 @@ export const KvmRegs = struct('kvm_regs', {
 /** General registers, RIP and RFLAGS. */
 export type Regs = StructValue<typeof KvmRegs>;
 
-export const KvmSegment = struct('kvm_segment', {
+export const KvmSegment = struct("kvm_segment", {
   base: u64,
   limit: u32,
   selector: u16,
@@ -44,10 +44,10 @@ export const KvmSegment = struct('kvm_segment', {
 });
 export type Segment = StructValue<typeof KvmSegment>;
 
-export const KvmDtable = struct('kvm_dtable', { base: u64, limit: u16, padding: pad(6, 2) });
+export const KvmDtable = struct("kvm_dtable", { base: u64, limit: u16, padding: pad(6, 2) });
 export type Dtable = StructValue<typeof KvmDtable>;
 
-export const KvmSregs = struct('kvm_sregs', {
+export const KvmSregs = struct("kvm_sregs", {
   cs: KvmSegment,
   ds: KvmSegment,
   es: KvmSegment,
@@ -70,7 +70,7 @@ export const KvmSregs = struct('kvm_sregs', {
 /** Segment, descriptor-table and control registers, EFER, APIC base. */
 export type Sregs = StructValue<typeof KvmSregs>;
 
-export const KvmFpu = struct('kvm_fpu', {
+export const KvmFpu = struct("kvm_fpu", {
   fpr: array(bytes(16), 8),
   fcw: u16,
   fsw: u16,
@@ -80,15 +80,16 @@ export const KvmFpu = struct('kvm_fpu', {
   last_ip: u64,
   last_dp: u64,
   xmm: array(bytes(16), 16),
-  mxcsr: u32,
+  // KVM_GET_FPU and KVM_SET_FPU leave mxcsr alone; the XSAVE area has it.
+  mxcsr: pad(4, 4),
   pad2: pad(4, 4),
 });
 /** x87 and SSE registers. */
 export type Fpu = StructValue<typeof KvmFpu>;
 
-export const KvmMsrEntry = struct('kvm_msr_entry', { index: u32, reserved: pad(4, 4), data: u64 });
+export const KvmMsrEntry = struct("kvm_msr_entry", { index: u32, reserved: pad(4, 4), data: u64 });
 
-export const KvmCpuidEntry2 = struct('kvm_cpuid_entry2', {
+export const KvmCpuidEntry2 = struct("kvm_cpuid_entry2", {
   function: u32,
   index: u32,
   flags: u32,
@@ -101,11 +102,11 @@ export const KvmCpuidEntry2 = struct('kvm_cpuid_entry2', {
 /** One leaf of CPUID. */
 export type CpuidEntry = StructValue<typeof KvmCpuidEntry2>;
 
-export const KvmLapicState = struct('kvm_lapic_state', { regs: bytes(0x400) });
+export const KvmLapicState = struct("kvm_lapic_state", { regs: bytes(0x400) });
 
-export const KvmMpState = struct('kvm_mp_state', { mp_state: u32 });
+export const KvmMpState = struct("kvm_mp_state", { mp_state: u32 });
 
-export const KvmDebugregs = struct('kvm_debugregs', {
+export const KvmDebugregs = struct("kvm_debugregs", {
   db: array(u64, 4),
   dr6: u64,
   dr7: u64,
@@ -114,13 +115,13 @@ export const KvmDebugregs = struct('kvm_debugregs', {
 });
 export type DebugRegs = StructValue<typeof KvmDebugregs>;
 
-export const KvmGuestDebug = struct('kvm_guest_debug', {
+export const KvmGuestDebug = struct("kvm_guest_debug", {
   control: u32,
   pad: pad(4, 4),
-  arch: struct('kvm_guest_debug_arch', { debugreg: array(u64, 8) }),
+  arch: struct("kvm_guest_debug_arch", { debugreg: array(u64, 8) }),
 });
 
-export const KvmTranslation = struct('kvm_translation', {
+export const KvmTranslation = struct("kvm_translation", {
   linear_address: u64,
   physical_address: u64,
   valid: u8,
@@ -129,24 +130,24 @@ export const KvmTranslation = struct('kvm_translation', {
   pad: pad(5),
 });
 
-export const KvmInterrupt = struct('kvm_interrupt', { irq: u32 });
+export const KvmInterrupt = struct("kvm_interrupt", { irq: u32 });
 
-export const KvmXcr = struct('kvm_xcr', { xcr: u32, reserved: pad(4, 4), value: u64 });
-export const KvmXcrs = struct('kvm_xcrs', {
+export const KvmXcr = struct("kvm_xcr", { xcr: u32, reserved: pad(4, 4), value: u64 });
+export const KvmXcrs = struct("kvm_xcrs", {
   nr_xcrs: u32,
   flags: u32,
   xcrs: array(KvmXcr, 16),
   padding: pad(128, 8),
 });
 
-export const KvmVcpuEvents = struct('kvm_vcpu_events', {
-  exception: struct('', { injected: u8, nr: u8, has_error_code: u8, pending: u8, error_code: u32 }),
-  interrupt: struct('', { injected: u8, nr: u8, soft: u8, shadow: u8 }),
-  nmi: struct('', { injected: u8, pending: u8, masked: u8, pad: pad(1) }),
+export const KvmVcpuEvents = struct("kvm_vcpu_events", {
+  exception: struct("", { injected: u8, nr: u8, has_error_code: u8, pending: u8, error_code: u32 }),
+  interrupt: struct("", { injected: u8, nr: u8, soft: u8, shadow: u8 }),
+  nmi: struct("", { injected: u8, pending: u8, masked: u8, pad: pad(1) }),
   sipi_vector: u32,
   flags: u32,
-  smi: struct('', { smm: u8, pending: u8, smm_inside_nmi: u8, latched_init: u8 }),
-  triple_fault: struct('', { pending: u8 }),
+  smi: struct("", { smm: u8, pending: u8, smm_inside_nmi: u8, latched_init: u8 }),
+  triple_fault: struct("", { pending: u8 }),
   reserved: pad(26),
   exception_has_payload: u8,
   exception_payload: u64,
@@ -154,7 +155,7 @@ export const KvmVcpuEvents = struct('kvm_vcpu_events', {
 /** Exceptions, interrupts, NMIs and SMIs that are pending or being delivered. */
 export type VcpuEvents = StructValue<typeof KvmVcpuEvents>;
 
-export const KvmEnableCap = struct('kvm_enable_cap', {
+export const KvmEnableCap = struct("kvm_enable_cap", {
   cap: u32,
   flags: u32,
   args: array(u64, 4),
@@ -163,7 +164,7 @@ export const KvmEnableCap = struct('kvm_enable_cap', {
 
 // ------------------------------------------------------------------ VM
 
-export const KvmUserspaceMemoryRegion = struct('kvm_userspace_memory_region', {
+export const KvmUserspaceMemoryRegion = struct("kvm_userspace_memory_region", {
   slot: u32,
   flags: u32,
   guest_phys_addr: u64,
@@ -171,18 +172,18 @@ export const KvmUserspaceMemoryRegion = struct('kvm_userspace_memory_region', {
   userspace_addr: u64,
 });
 
-export const KvmDirtyLog = struct('kvm_dirty_log', { slot: u32, padding1: pad(4, 4), dirty_bitmap: u64 });
+export const KvmDirtyLog = struct("kvm_dirty_log", { slot: u32, padding1: pad(4, 4), dirty_bitmap: u64 });
 
-export const KvmClearDirtyLog = struct('kvm_clear_dirty_log', {
+export const KvmClearDirtyLog = struct("kvm_clear_dirty_log", {
   slot: u32,
   num_pages: u32,
   first_page: u64,
   dirty_bitmap: u64,
 });
 
-export const KvmIrqLevel = struct('kvm_irq_level', { irq: u32, level: u32 });
+export const KvmIrqLevel = struct("kvm_irq_level", { irq: u32, level: u32 });
 
-export const KvmPicState = struct('kvm_pic_state', {
+export const KvmPicState = struct("kvm_pic_state", {
   last_irr: u8,
   irr: u8,
   imr: u8,
@@ -202,7 +203,7 @@ export const KvmPicState = struct('kvm_pic_state', {
 });
 export type PicState = StructValue<typeof KvmPicState>;
 
-export const KvmIoapicState = struct('kvm_ioapic_state', {
+export const KvmIoapicState = struct("kvm_ioapic_state", {
   base_address: u64,
   ioregsel: u32,
   id: u32,
@@ -214,10 +215,10 @@ export const KvmIoapicState = struct('kvm_ioapic_state', {
 export type IoapicState = StructValue<typeof KvmIoapicState>;
 
 /** `chip` is a union: read and written as KvmPicState or KvmIoapicState by chip_id. */
-export const KvmIrqchip = struct('kvm_irqchip', { chip_id: u32, pad: pad(4, 4), chip: pad(512, 8) });
+export const KvmIrqchip = struct("kvm_irqchip", { chip_id: u32, pad: pad(4, 4), chip: pad(512, 8) });
 
 /** `u` is a union: irqchip { irqchip, pin } or msi { address_lo, address_hi, data }. */
-export const KvmIrqRoutingEntry = struct('kvm_irq_routing_entry', {
+export const KvmIrqRoutingEntry = struct("kvm_irq_routing_entry", {
   gsi: u32,
   type: u32,
   flags: u32,
@@ -227,7 +228,7 @@ export const KvmIrqRoutingEntry = struct('kvm_irq_routing_entry', {
   _align: pad(0, 8),
 });
 
-export const KvmIoeventfd = struct('kvm_ioeventfd', {
+export const KvmIoeventfd = struct("kvm_ioeventfd", {
   datamatch: u64,
   addr: u64,
   len: u32,
@@ -236,7 +237,7 @@ export const KvmIoeventfd = struct('kvm_ioeventfd', {
   pad: pad(36),
 });
 
-export const KvmIrqfd = struct('kvm_irqfd', {
+export const KvmIrqfd = struct("kvm_irqfd", {
   fd: u32,
   gsi: u32,
   flags: u32,
@@ -244,7 +245,7 @@ export const KvmIrqfd = struct('kvm_irqfd', {
   pad: pad(16),
 });
 
-export const KvmClockData = struct('kvm_clock_data', {
+export const KvmClockData = struct("kvm_clock_data", {
   clock: u64,
   flags: u32,
   pad0: pad(4, 4),
@@ -254,7 +255,7 @@ export const KvmClockData = struct('kvm_clock_data', {
 });
 export type ClockData = StructValue<typeof KvmClockData>;
 
-export const KvmMsi = struct('kvm_msi', {
+export const KvmMsi = struct("kvm_msi", {
   address_lo: u32,
   address_hi: u32,
   data: u32,
@@ -263,7 +264,7 @@ export const KvmMsi = struct('kvm_msi', {
   pad: pad(12),
 });
 
-export const KvmStatsHeader = struct('kvm_stats_header', {
+export const KvmStatsHeader = struct("kvm_stats_header", {
   flags: u32,
   name_size: u32,
   num_desc: u32,
@@ -273,7 +274,7 @@ export const KvmStatsHeader = struct('kvm_stats_header', {
 });
 
 /** Followed by the name. */
-export const KvmStatsDesc = struct('kvm_stats_desc', {
+export const KvmStatsDesc = struct("kvm_stats_desc", {
   flags: u32,
   exponent: u16,
   size: u16,
@@ -284,7 +285,7 @@ export const KvmStatsDesc = struct('kvm_stats_desc', {
 // ------------------------------------------------------------------ kvm_run
 
 /** The head of the page shared with KVM. `padding` names the union of the exits below. */
-export const KvmRun = struct('kvm_run', {
+export const KvmRun = struct("kvm_run", {
   request_interrupt_window: u8,
   immediate_exit: u8,
   padding1: pad(6),
@@ -302,20 +303,26 @@ export const KvmRun = struct('kvm_run', {
 
 /** Members of that union, by their names in C. */
 export const RunUnion = {
-  hw: struct('', { hardware_exit_reason: u64 }),
-  fail_entry: struct('', { hardware_entry_failure_reason: u64, cpu: u32 }),
-  ex: struct('', { exception: u32, error_code: u32 }),
-  io: struct('', { direction: u8, size: u8, port: u16, count: u32, data_offset: u64 }),
-  debug: struct('', {
-    arch: struct('kvm_debug_exit_arch', { exception: u32, pad: pad(4, 4), pc: u64, dr6: u64, dr7: u64 }),
+  hw: struct("", { hardware_exit_reason: u64 }),
+  fail_entry: struct("", { hardware_entry_failure_reason: u64, cpu: u32 }),
+  ex: struct("", { exception: u32, error_code: u32 }),
+  io: struct("", { direction: u8, size: u8, port: u16, count: u32, data_offset: u64 }),
+  debug: struct("", {
+    arch: struct("kvm_debug_exit_arch", { exception: u32, pad: pad(4, 4), pc: u64, dr6: u64, dr7: u64 }),
   }),
-  mmio: struct('', { phys_addr: u64, data: bytes(8), len: u32, is_write: u8 }),
-  hypercall: struct('', { nr: u64, args: array(u64, 6), ret: u64, longmode: u32, pad: pad(4, 4) }),
-  tpr_access: struct('', { rip: u64, is_write: u32, pad: pad(4, 4) }),
-  internal: struct('', { suberror: u32, ndata: u32, data: array(u64, 16) }),
-  emulation_failure: struct('', { suberror: u32, ndata: u32, flags: u64, insn_size: u8, insn_bytes: bytes(15) }),
-  system_event: struct('', { type: u32, ndata: u32, data: array(u64, 16) }),
-  eoi: struct('', { vector: u8 }),
-  msr: struct('', { error: u8, pad: pad(7), reason: u32, index: u32, data: u64 }),
-  notify: struct('', { flags: u32 }),
+  mmio: struct("", { phys_addr: u64, data: bytes(8), len: u32, is_write: u8 }),
+  hypercall: struct("", { nr: u64, args: array(u64, 6), ret: u64, longmode: u32, pad: pad(4, 4) }),
+  tpr_access: struct("", { rip: u64, is_write: u32, pad: pad(4, 4) }),
+  internal: struct("", { suberror: u32, ndata: u32, data: array(u64, 16) }),
+  emulation_failure: struct("", {
+    suberror: u32,
+    ndata: u32,
+    flags: u64,
+    insn_size: u8,
+    insn_bytes: bytes(15),
+  }),
+  system_event: struct("", { type: u32, ndata: u32, data: array(u64, 16) }),
+  eoi: struct("", { vector: u8 }),
+  msr: struct("", { error: u8, pad: pad(7), reason: u32, index: u32, data: u64 }),
+  notify: struct("", { flags: u32 }),
 } as const;

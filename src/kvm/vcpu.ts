@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A vCPU: run it, see why it came out, kick it out from another thread. */
-import { constants } from 'node:os';
-import { NativeMemory, type SharedMemory } from '../ffi/native-memory.js';
-import { check, raw, rawError } from '../ffi/raw.js';
-import { type Exit, ExitDecoder } from './exits.js';
-import { Handle, type SharedHandle } from './handle.js';
-import { System, Vm as VmIoctl } from './ioctl.js';
-import { type KvmStats, readStats } from './stats.js';
-import { KvmRun } from './structs.js';
-import { VcpuState } from './vcpu-state.js';
+import { constants } from "node:os";
+import { NativeMemory, type SharedMemory } from "../ffi/native-memory.js";
+import { check, raw, rawError } from "../ffi/raw.js";
+import { type Exit, ExitDecoder } from "./exits.js";
+import { Handle, type SharedHandle } from "./handle.js";
+import { System, Vm as VmIoctl } from "./ioctl.js";
+import { type KvmStats, readStats } from "./stats.js";
+import { KvmRun } from "./structs.js";
+import { VcpuState } from "./vcpu-state.js";
 
 /** Plain data by which another thread attaches to a vCPU. */
 export interface SharedVcpu {
@@ -20,7 +20,7 @@ export interface SharedVcpu {
   readonly runner: SharedArrayBuffer;
 }
 
-const EINTR = constants.errno.EINTR;
+const { EINTR, ESRCH } = constants.errno;
 const IMMEDIATE_EXIT = KvmRun.offsets.immediate_exit as number;
 const REQUEST_WINDOW = KvmRun.offsets.request_interrupt_window as number;
 const IF_FLAG = KvmRun.offsets.if_flag as number;
@@ -64,7 +64,7 @@ export class Vcpu extends VcpuState implements Disposable {
 
   /** @internal Use `vm.createVcpu`. */
   static create(vm: Handle, id: number, onClose: (vcpu: Vcpu) => void, mmapSize: number): Vcpu {
-    const handle = Handle.own(vm.ioctlValue(VmIoctl.CREATE_VCPU, 'KVM_CREATE_VCPU', id), `vCPU ${id}`);
+    const handle = Handle.own(vm.ioctlValue(VmIoctl.CREATE_VCPU, "KVM_CREATE_VCPU", id), `vCPU ${id}`);
     try {
       const memory = NativeMemory.map(handle.fd, mmapSize, 0, `kvm_run of vCPU ${id}`);
       const runner = new Int32Array(new SharedArrayBuffer(4));
@@ -81,7 +81,8 @@ export class Vcpu extends VcpuState implements Disposable {
     const handle = Handle.attach(shared.vcpu);
     const vm = Handle.attach(shared.vm);
     const memory = NativeMemory.attach(shared.run);
-    return new Vcpu(shared.id, handle, vm, memory, new Int32Array(shared.runner), () => vm.close());
+    const runner = new Int32Array(shared.runner);
+    return new Vcpu(shared.id, handle, vm, memory, runner, () => vm.close());
   }
 
   /** Plain data for postMessage or workerData. */
@@ -121,14 +122,14 @@ export class Vcpu extends VcpuState implements Disposable {
   completeIo(): void {
     this.#run.setUint8(IMMEDIATE_EXIT, 1);
     const exit = this.run();
-    if (exit.reason !== 'intr') {
+    if (exit.reason !== "intr") {
       throw rawError(-EINTR, `completing an access gave a new exit (${exit.reason})`);
     }
   }
 
   #prepare(): void {
     const fd = this.handle.fd;
-    Atomics.store(this.#runner, 0, check(raw.prepareKicks(fd), 'KVM_SET_SIGNAL_MASK'));
+    Atomics.store(this.#runner, 0, check(raw.prepareKicks(fd), "KVM_SET_SIGNAL_MASK"));
     this.#runFd = fd;
   }
 
@@ -138,7 +139,7 @@ export class Vcpu extends VcpuState implements Disposable {
     }
     const kicked = this.#run.getUint8(IMMEDIATE_EXIT) !== 0;
     this.#run.setUint8(IMMEDIATE_EXIT, 0);
-    return { reason: 'intr', kicked };
+    return { reason: "intr", kicked };
   }
 
   /**
@@ -146,7 +147,10 @@ export class Vcpu extends VcpuState implements Disposable {
    * one that meets the end of a run may end the next one as well.
    */
   kick(): void {
-    check(raw.kick(this.#memory.address, Atomics.load(this.#runner, 0)), 'kick');
+    const result = raw.kick(this.#memory.address, Atomics.load(this.#runner, 0));
+    if (result !== -ESRCH) {
+      check(result, "kick");
+    }
   }
 
   /** Come out with `irq-window-open` as soon as the guest can take an interrupt. Without irqchip only. */
@@ -166,12 +170,12 @@ export class Vcpu extends VcpuState implements Disposable {
 
   /** KVM's counters of this vCPU. @throws KvmError before Linux 5.14. */
   stats(): KvmStats {
-    return readStats(this.handle.ioctlValue(VmIoctl.GET_STATS_FD, 'KVM_GET_STATS_FD'));
+    return readStats(this.handle.ioctlValue(VmIoctl.GET_STATS_FD, "KVM_GET_STATS_FD"));
   }
 
   /** Value of a capability as the VM has it. */
   checkExtension(cap: number): number {
-    return this.vmHandle.ioctlValue(System.CHECK_EXTENSION, 'KVM_CHECK_EXTENSION', cap);
+    return this.vmHandle.ioctlValue(System.CHECK_EXTENSION, "KVM_CHECK_EXTENSION", cap);
   }
 
   get fd(): number {

@@ -1,5 +1,8 @@
-// The ACPI tables as iasl, the reference compiler, sees them: it must take each apart and put it together
-// again without an error, warning or remark, and get the same bytes.
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The ACPI tables as iasl, the reference compiler, sees them: it must take each apart and put it together again
+ * without an error, warning or remark, and get the same bytes.
+ */
 import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

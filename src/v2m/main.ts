@@ -1,0 +1,149 @@
+#!/usr/bin/env node
+// SPDX-License-Identifier: Apache-2.0
+/** The v2m command: reads the command line, runs a verb, turns its outcome into an exit code. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Command, CommanderError, Option } from "commander";
+import { packageRoot } from "../ffi/library.js";
+import { completion, SHELLS } from "./completion.js";
+import { Exit, exitCodeOf } from "./exit-codes.js";
+import { errorJson, formatError } from "./report.js";
+import type { RunFlags } from "./run-options.js";
+
+const RUN_HELP = `
+The guest's console is standard input and output. On a terminal, Ctrl-A is the escape
+key: Ctrl-A x stops the machine, Ctrl-A h lists the rest; Ctrl-C goes to the guest.
+
+Exit codes:
+    0  the guest powered off (or was stopped by the escape key)
+    1  v2m itself failed                  2  wrong option or value
+    3  the guest crashed                  4  this host cannot run it (see v2m doctor)
+    5  kernel or initrd cannot be loaded  6  not enough memory, too many vCPUs
+    7  the guest reset, with --no-reboot
+  124  --timeout elapsed                141  standard output was closed
+  129, 130, 143  ended by SIGHUP, SIGINT, SIGTERM
+
+Examples:
+  v2m run --kernel vmlinuz --initrd initrd.cpio --append console=ttyS0
+  v2m run --kernel vmlinuz --cpus 4 --pin 2-5 --memory 2G --hugepages 2M --stats
+  v2m run --kernel payload.bin --kind flat64 --load-address 0x100000 --timeout 10
+`;
+
+const DOCTOR_HELP = `
+Exit codes: 0 Linux guests run on this host's KVM; 4 only in the nested machine, or not yet.
+
+Examples:
+  v2m doctor
+  v2m doctor --json | jq '.checks[] | select(.level != "ok")'
+`;
+
+function version(): string {
+  return (JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string })
+    .version;
+}
+
+/** @param finish is told the exit code of the verb. */
+function buildProgram(finish: (code: number) => void): Command {
+  const program = new Command("v2m")
+    .description("Run and manage virtual machines for HPC.")
+    .version(version())
+    .showSuggestionAfterError()
+    .configureHelp({ showGlobalOptions: false })
+    .addHelpText(
+      "after",
+      "\nExamples:\n  v2m doctor                                  what this host can do\n  v2m run --kernel vmlinuz --append console=ttyS0   boot a kernel in the foreground\n",
+    );
+
+  program
+    .command("run")
+    .description("Run a machine in the foreground, its console on this terminal.")
+    .requiredOption("--kernel <file>", "bzImage, vmlinux, PVH ELF, multiboot or flat image")
+    .option("--initrd <file>", "initial RAM file system")
+    .option("--append <text>", "kernel command line")
+    .option("--memory <size>", "RAM: 512M, 2G; a plain number is MiB", "128M")
+    .option("--cpus <n>", "vCPUs", "1")
+    .option("--cores <n>", "cores per socket shown to the guest (default: all in one)")
+    .option("--threads <n>", "threads per core shown to the guest (default: 1)")
+    .option("--pin <cpus>", "host CPUs for the vCPU threads: 2,3 or 0-3")
+    .addOption(
+      new Option("--hugepages [size]", "pages behind guest RAM; without a size: 2M")
+        .choices(["thp", "none", "2M", "1G", "memfd"])
+        .default("thp"),
+    )
+    .option("--prefault", "touch all of RAM before the start")
+    .option("--numa-node <n>", "host NUMA node to take RAM from")
+    .addOption(
+      new Option("--kind <kind>", "what the kernel file is")
+        .choices(["auto", "bzimage", "linux", "pvh", "multiboot", "flat16", "flat64"])
+        .default("auto"),
+    )
+    .option("--load-address <gpa>", "flat images: where to load and enter")
+    .option("--no-unpack", "let the guest decompress its bzImage by itself")
+    .option("--no-reboot", "stop when the guest resets (exit code 7)")
+    .option("--stats", "report times, exits and memory at the end, on standard error")
+    .option("--ready <text>", "report when the console shows this text")
+    .option("--timeout <time>", "stop after this long: seconds, or 500ms, 10m (exit code 124)")
+    .option("--kvm <device>", "instead of /dev/kvm")
+    .option("--json", "report the end (or the error) as one line of JSON on standard error")
+    .addHelpText("after", RUN_HELP)
+    .action(async (flags: RunFlags) => {
+      const { run } = await import("./run.js");
+      finish(await run(flags));
+    });
+
+  program
+    .command("doctor")
+    .description("What this host offers, what is missing, and how to mend it.")
+    .option("--json", "as JSON")
+    .option("--kvm <device>", "instead of /dev/kvm")
+    .addHelpText("after", DOCTOR_HELP)
+    .action(async (options: { json?: boolean; kvm?: string }) => {
+      const { doctor } = await import("./doctor.js");
+      finish(doctor(options));
+    });
+
+  program
+    .command("completion")
+    .description("Print a completion script for a shell.")
+    .argument("<shell>", SHELLS.join(", "))
+    .addHelpText("after", "\nExample:\n  source <(v2m completion bash)\n")
+    .action((shell: string) => {
+      process.stdout.write(completion(program, shell));
+      finish(Exit.OK);
+    });
+  return program;
+}
+
+function quietOutput(command: Command): void {
+  command.exitOverride();
+  command.configureOutput({
+    outputError: (text, write) => write(`v2m: ${text.replace(/^error: /, "").trim()} [E_USAGE]\n`),
+  });
+  command.commands.forEach(quietOutput);
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  let code: number = Exit.OK;
+  const program = buildProgram((result) => {
+    code = result;
+  });
+  quietOutput(program);
+  try {
+    await program.parseAsync(argv.slice(2), { from: "user" });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return Exit.OK; // --help, --version
+      if (error.code === "commander.help") return Exit.USAGE; // no verb: help was printed
+      process.stderr.write("hint: v2m --help lists the commands, v2m run --help the options\n");
+      return Exit.USAGE;
+    }
+    const json = argv.includes("--json");
+    process.stderr.write(
+      json ? `${JSON.stringify({ error: errorJson(error) })}\n` : `${formatError(error)}\n`,
+    );
+    return exitCodeOf(error);
+  }
+}
+
+process.exitCode = await main(process.argv);

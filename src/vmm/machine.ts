@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+/** A machine in this process: libvmmhpc's, with its console as a stream and its changes as events. */
+import { EventEmitter } from "node:events";
+import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { ClosedError, VmmError } from "../errors.js";
+import { EventType } from "../ffi/index.js";
+import * as native from "../ffi/machine.js";
+import { type Device, type DeviceError, handlerOf, spaceOf } from "./device.js";
+import { readEvents } from "./event-stream.js";
+import { GuestMemory } from "./guest-memory.js";
+import { KERNEL_KINDS, type KernelKind, type MachineOptions, nativeConfig } from "./options.js";
+import { type KvmStats, type MachineStats, readKvmStats, StatsPage } from "./stats.js";
+import { decodeStopInfo, type MachineState, type StopInfo, stateName } from "./stop-info.js";
+import { unpackKernel } from "./unpack.js";
+import { VcpuWorkers } from "./vcpu-workers.js";
+
+/** Events of a machine and their arguments. */
+export interface MachineEvents {
+  /** The state changed. */
+  state: [state: MachineState];
+  /** The guest was reset and boots again; how many times so far. */
+  reset: [count: number];
+  /** It stopped or crashed; nothing follows. */
+  stop: [info: StopInfo];
+  /** A TypeScript device threw; the machine is being stopped. */
+  deviceError: [error: DeviceError];
+}
+
+/** A device in place; `remove()` gives its range back, also while the guest runs. */
+export interface DeviceHandle {
+  remove(): Promise<void>;
+}
+
+/** Machines that nobody disposed: destroyed when the object is collected. */
+const forgotten = new FinalizationRegistry<native.MachineHandle>((handle) => {
+  void native.destroyAsync(handle);
+});
+
+const KINDS = Object.fromEntries(
+  Object.entries(KERNEL_KINDS).map(([name, value]) => [value, name]),
+) as Readonly<Record<number, KernelKind>>;
+
+export class Machine extends EventEmitter<MachineEvents> {
+  readonly cpus: number;
+  readonly memory: GuestMemory;
+  /** What was loaded. */
+  readonly kind: KernelKind;
+  /** The file that was booted: the unpacked vmlinux for a compressed bzImage; undefined for content. */
+  readonly kernelPath: string | undefined;
+  readonly #handle: native.MachineHandle;
+  readonly #stats: StatsPage;
+  readonly #handlers = new Set<bigint>();
+  #workers: VcpuWorkers | undefined;
+  #console: Socket | undefined;
+  #events: Socket | undefined;
+  #started = false;
+  #disposed: Promise<void> | undefined;
+  #deviceError: DeviceError | undefined;
+  readonly #ended: Promise<StopInfo>;
+  #resolveEnded: (info: StopInfo) => void = () => {};
+
+  private constructor(handle: native.MachineHandle, options: MachineOptions, path: string | undefined) {
+    super();
+    this.#handle = handle;
+    this.cpus = options.cpus ?? 1;
+    this.kernelPath = path;
+    this.kind = KINDS[native.imageKind(handle)] ?? "auto";
+    this.memory = new GuestMemory(handle);
+    this.#stats = new StatsPage(handle);
+    this.#ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+    forgotten.register(this, handle, this);
+  }
+
+  /**
+   * Make a machine and load its guest; nothing runs before `start()`.
+   * @throws VmmError, ArgumentError: nothing is left behind then.
+   */
+  static async create(options: MachineOptions): Promise<Machine> {
+    const unpack = options.unpack !== false && (options.kind ?? "auto") === "auto";
+    const kernel =
+      unpack && typeof options.kernel === "string" ? await unpackForBoot(options.kernel) : options.kernel;
+    const handle = native.create(nativeConfig(options));
+    let machine: Machine | undefined;
+    try {
+      native.load(handle, {
+        kernel,
+        kind: KERNEL_KINDS[options.kind ?? "auto"],
+        ...(options.initrd === undefined ? {} : { initrd: options.initrd }),
+        ...(options.cmdline === undefined ? {} : { cmdline: options.cmdline }),
+        ...(options.loadAddress === undefined ? {} : { loadAddress: BigInt(options.loadAddress) }),
+      });
+      machine = new Machine(handle, options, typeof kernel === "string" ? kernel : undefined);
+      await machine.#startWorkers(options);
+      return machine;
+    } catch (error) {
+      if (machine === undefined) {
+        native.destroy(handle);
+      } else {
+        await machine.dispose();
+      }
+      throw error;
+    }
+  }
+
+  get state(): MachineState {
+    return stateName(native.getState(this.#open()));
+  }
+
+  /**
+   * The 16550 as a stream. What the guest writes before anybody asks for this is dropped; afterwards a slow
+   * reader holds the guest back. It ends when the machine has.
+   */
+  get console(): Duplex {
+    if (this.#console === undefined) {
+      this.#console = new Socket({
+        fd: native.consoleOpen(this.#open()),
+        readable: true,
+        writable: true,
+        allowHalfOpen: true,
+      });
+      // Writing to a machine that has ended is not an error worth a crash.
+      this.#console.on("error", () => this.#console?.destroy());
+      if (!this.#started) {
+        this.#console.unref();
+      }
+    }
+    return this.#console;
+  }
+
+  /** Connect the console to descriptors instead (-1: none); they stay the caller's. */
+  attachConsole(inFd: number, outFd: number): void {
+    native.consoleAttach(this.#open(), inFd, outFd);
+  }
+
+  start(): void {
+    const handle = this.#open();
+    this.#events ??= readEvents(native.openEvents(handle), ({ type, arg }) => {
+      this.#onEvent(type, Number(arg));
+    });
+    try {
+      native.start(handle);
+    } catch (error) {
+      this.#events.destroy();
+      this.#events = undefined;
+      throw error;
+    }
+    this.#started = true;
+    this.#console?.ref();
+    this.#workers?.run();
+  }
+
+  /** Stop every vCPU outside the guest and the guest's clock. */
+  pause(): Promise<void> {
+    return native.pauseAsync(this.#open());
+  }
+
+  resume(): void {
+    native.resume(this.#open());
+  }
+
+  /** Press the reset button; the `reset` event tells when the guest boots again. */
+  reset(): void {
+    native.reset(this.#open());
+  }
+
+  /** Stop the machine as if its power was cut; resolves when it has stopped. */
+  async stop(): Promise<StopInfo> {
+    native.stop(this.#open());
+    return this.#started ? this.wait() : this.stopInfo();
+  }
+
+  /**
+   * How the machine ended, when it has.
+   * @throws DeviceError where a TypeScript device brought it down; VmmError E_TIMEOUT after timeoutMs.
+   */
+  async wait(timeoutMs?: number): Promise<StopInfo> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      if (timeoutMs !== undefined) {
+        timer = setTimeout(() => {
+          const text = `the machine still runs after ${timeoutMs} ms`;
+          reject(new VmmError("E_TIMEOUT", text, { hint: "give it longer, or stop it" }));
+        }, timeoutMs);
+      }
+    });
+    try {
+      const info = await Promise.race([this.#ended, late]);
+      if (this.#deviceError !== undefined) {
+        throw this.#deviceError;
+      }
+      return info;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  stopInfo(): StopInfo {
+    return decodeStopInfo(native.getStopInfo(this.#open()));
+  }
+
+  /**
+   * Add a device in this thread, before the start or while the guest runs. Convenient, but each access costs
+   * a switch to this thread (23–35 µs) and waits for the event loop; `MachineOptions.deviceModules` does not.
+   */
+  addDevice(device: Device): DeviceHandle {
+    const pointer = native.registerHandler(
+      handlerOf(device, (error) => {
+        this.#onDeviceError(error);
+        native.stop(this.#handle);
+      }),
+    );
+    let id: number;
+    try {
+      const base = BigInt(device.base);
+      id = native.deviceAdd(this.#open(), spaceOf(device), base, BigInt(device.bytes), pointer);
+    } catch (error) {
+      native.unregisterHandler(pointer);
+      throw error;
+    }
+    this.#handlers.add(pointer);
+    return {
+      remove: async () => {
+        if (this.#handlers.has(pointer)) {
+          await native.deviceRemoveAsync(this.#open(), id);
+          this.#handlers.delete(pointer);
+          native.unregisterHandler(pointer);
+        }
+      },
+    };
+  }
+
+  /** Set the level of an IOAPIC pin (GSI 0 to 23). */
+  setIrq(gsi: number, level: boolean): void {
+    native.irqSet(this.#open(), gsi, level);
+  }
+
+  stats(): MachineStats {
+    this.#open();
+    return this.#stats.read();
+  }
+
+  kvmStats(): KvmStats {
+    return readKvmStats(this.#open(), this.cpus);
+  }
+
+  /** Stop it, join its threads, give everything back. Views on guest memory are detached. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#dispose();
+    return this.#disposed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  #open(): native.MachineHandle {
+    if (this.#disposed !== undefined) {
+      throw new ClosedError("the machine was disposed");
+    }
+    return this.#handle;
+  }
+
+  async #startWorkers(options: MachineOptions): Promise<void> {
+    const modules = options.deviceModules ?? [];
+    if (modules.length > 0) {
+      this.#workers = new VcpuWorkers(this.#handle, this.cpus, modules, (e) => this.#onDeviceError(e));
+      await this.#workers.attach(this.#handle);
+    }
+  }
+
+  #onDeviceError(error: DeviceError): void {
+    this.#deviceError ??= error;
+    this.emit("deviceError", error);
+  }
+
+  #onEvent(type: number, arg: number): void {
+    if (this.#disposed !== undefined) {
+      return;
+    }
+    if (type === EventType.RESET) {
+      this.emit("reset", arg);
+      return;
+    }
+    const state = stateName(arg);
+    this.emit("state", state);
+    if (state === "stopped" || state === "crashed") {
+      const info = this.stopInfo();
+      this.#events?.destroy();
+      this.#resolveEnded(info);
+      this.emit("stop", info);
+    }
+  }
+
+  async #dispose(): Promise<void> {
+    forgotten.unregister(this);
+    native.stop(this.#handle);
+    await this.#workers?.join(this.#started);
+    const info = decodeStopInfo(native.getStopInfo(this.#handle));
+    this.memory.close();
+    this.#stats.close();
+    await native.destroyAsync(this.#handle);
+    for (const pointer of this.#handlers) {
+      native.unregisterHandler(pointer);
+    }
+    this.#handlers.clear();
+    this.#events?.destroy();
+    this.#console?.destroy();
+    this.#resolveEnded(info);
+  }
+}
+
+/** A bzImage whose payload we cannot unpack still boots as it is. */
+async function unpackForBoot(path: string): Promise<string> {
+  try {
+    return await unpackKernel(path);
+  } catch (error) {
+    if (error instanceof VmmError && error.code === "E_UNSUPPORTED") {
+      return path;
+    }
+    throw error;
+  }
+}
