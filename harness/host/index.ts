@@ -15,7 +15,7 @@ export const machine: TestbedMachine = new QemuMachine("host", async () => {
     accelerator: "kvm",
     cpu: "host",
     kvmModules: [found.vendor === "amd" ? "kvm_amd" : "kvm_intel"],
-    // A machine with nested virtualization boots in a second here, and its state is not always portable.
+    // Booting is fast on real hardware, and QEMU cannot always save a machine that uses nested virtualization.
     snapshots: false,
   };
 });

@@ -109,7 +109,7 @@ async function runOnce(
     if (state) {
       const restore = join(directory, "state");
       await deriveState(state, restore, fresh);
-      options = { ...fresh, restore, preload: state.preload };
+      options = { ...fresh, restore, preload: state.preload, env: state.env };
     }
     request.log(state ? "continuing the saved machine" : "booting the machine");
     bochs = await Bochs.start(plan.tools, options);

@@ -25,10 +25,11 @@ export interface StateOptions {
   readonly abort?: AbortSignal;
 }
 
-/** A saved machine, and what must be loaded into Bochs to continue it quickly. */
+/** A saved machine, and what must be loaded into Bochs, with which variables, to continue it quickly. */
 export interface SavedState {
   readonly directory: string;
   readonly preload: string;
+  readonly env: Readonly<Record<string, string>>;
 }
 
 /** The state for these options, made first if necessary, which takes as long as a boot. */
@@ -49,8 +50,11 @@ export async function ensureState(options: StateOptions): Promise<SavedState> {
       await save(options, preload, temporary);
     });
   }
-  return { directory, preload };
+  return { directory, preload, env: { V3M_MEMORY: join(directory, MEMORY) } };
 }
+
+/** The state's file that holds the machine's memory. */
+const MEMORY = "memory.ram";
 
 /**
  * Makes `directory` a state to continue with other disks: links to the files of the saved state, and a configuration
@@ -63,8 +67,11 @@ export async function deriveState(
 ): Promise<void> {
   await mkdir(directory);
   for (const name of await readdir(state.directory)) {
-    if (name !== "config") await symlink(join(state.directory, name), join(directory, name));
+    if (name !== "config" && name !== MEMORY) {
+      await symlink(join(state.directory, name), join(directory, name));
+    }
   }
+  await writeFile(join(directory, MEMORY), "");
   await writeFile(join(directory, "config"), configuration(options));
 }
 

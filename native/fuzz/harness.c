@@ -40,6 +40,7 @@ static void check_state(const struct vh_memory *memory, const struct vh_boot_sou
     const uint8_t *params = vh_memory_at(memory, VH_BOOT_PARAMS_GPA, VH_PAGE);
     uint64_t gdt = 0;
     uint32_t initrd = 0;
+    uint32_t init_size = 0;
     uint32_t type;
 
     MUST(entry->mode == VH_MODE_REAL16 || entry->mode == VH_MODE_PROT32 ||
@@ -60,6 +61,11 @@ static void check_state(const struct vh_memory *memory, const struct vh_boot_sou
         memcpy(&type, params + 0x2d0 + 16, sizeof(type));
         MUST(type == 1);
         memcpy(&initrd, params + 0x218, sizeof(initrd));
+        memcpy(&init_size, params + 0x260, sizeof(init_size));
+        /* The initrd is clear of what a bzImage needs to run; a vmlinux does not say. */
+        MUST(entry->kind != VMMHPC_IMAGE_BZIMAGE || initrd == 0 ||
+             initrd + source->initrd.bytes <= entry->rip - 0x200 ||
+             initrd >= entry->rip - 0x200 + init_size);
     } else if (entry->kind == VMMHPC_IMAGE_ELF_PVH) {
         memcpy(&initrd, vh_memory_at(memory, VH_START_INFO_GPA + 56, 4), 4);
     } else if (entry->kind == VMMHPC_IMAGE_MULTIBOOT) {

@@ -40,6 +40,7 @@ static void bzimages(void)
     image_bzimage(&image);
     image_set(&image, 0x258, 0x1f00000, 8); /* up to the end of RAM: the initrd goes below */
     store("bzimage", "high");
+    store("boot", "bzimage-high");
     image_set(&image, 0x22c, 0x17fffff, 4); /* initrd_addr_max */
     store("bzimage", "initrd-low");
     image_bzimage(&image);
@@ -132,6 +133,47 @@ static void packed(void)
     }
 }
 
+/* Add two ranges, access them at either end and between, remove one. */
+static void dispatch(void)
+{
+    static const struct {
+        uint8_t what;
+        uint8_t id;
+        uint64_t address;
+        uint64_t value;
+    } steps[] = {{0, 1, 0x100, 7}, {0, 2, 0x200, 0xff},   {2, 0, 0x100, 0},     {2, 2, 0x104, 5},
+                 {2, 3, 0x101, 5}, {3, 4, 0x2ff, 9},      {2, 0, 0x180, 0},     {1, 0, 0, 0},
+                 {2, 0, 0x100, 0}, {0, 3, UINT64_MAX, 0}, {2, 0, UINT64_MAX, 0}};
+
+    memset(&image, 0, sizeof(image));
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        image_set(&image, i * 20, steps[i].what, 1);
+        image_set(&image, i * 20 + 1, steps[i].id, 1);
+        image_set(&image, i * 20 + 2, steps[i].address, 8);
+        image_set(&image, i * 20 + 10, steps[i].value, 8);
+        image.bytes = (i + 1) * 20;
+    }
+    store("dispatch", "ranges");
+}
+
+/* As a driver starts the chip, sends and receives; then until the transmitter is full. */
+static void uart(void)
+{
+    static const uint8_t start[] = {9,  3, 0x80, 9,  0, 1, 9,   1, 0, 9, 3, 3, 9,   2, 0xc7, 9,  4,
+                                    11, 9, 1,    15, 2, 0, 'a', 6, 2, 0, 1, 5, 'x', 0, 0,    255};
+
+    memset(&image, 0, sizeof(image));
+    memcpy(image.data, start, sizeof(start));
+    image.bytes = sizeof(start);
+    store("uart", "driver");
+    for (uint32_t i = 0; i < 300; i++) {
+        image.data[image.bytes] = i < 260 ? 2 : 9;
+        image.data[image.bytes + 2] = (uint8_t)i;
+        image.bytes += 3;
+    }
+    store("uart", "full");
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -145,5 +187,7 @@ int main(int argc, char **argv)
     multiboots();
     flats();
     packed();
+    dispatch();
+    uart();
     return 0;
 }

@@ -147,10 +147,15 @@ export class Vcpu extends VcpuState implements Disposable {
    * one that meets the end of a run may end the next one as well.
    */
   kick(): void {
-    const result = raw.kick(this.#memory.address, Atomics.load(this.#runner, 0));
-    if (result !== -ESRCH) {
-      check(result, "kick");
-    }
+    let tid: number;
+    do {
+      tid = Atomics.load(this.#runner, 0);
+      const result = raw.kick(this.#memory.address, tid);
+      if (result !== -ESRCH) {
+        check(result, "kick");
+      }
+      // A runner that came in between would have missed the flag and the signal: look again.
+    } while (tid !== Atomics.load(this.#runner, 0));
   }
 
   /** Come out with `irq-window-open` as soon as the guest can take an interrupt. Without irqchip only. */

@@ -115,14 +115,13 @@ suite("interrupts", { needs: ["kvm"] }, () => {
   });
 
   it("without an irqchip, user space injects them", () => {
-    withGuest("fb 90 90 f4 ; sti; nop; nop; hlt", ({ ram, vm, vcpu }) => {
+    withGuest("fb e6 54 90 f4 ; sti; out 0x54, al; nop; hlt", ({ ram, vm, vcpu }) => {
       ram.view.setUint16(VECTOR * 4, ISR, true);
       vm.write(ISR, hex("e6 55 cf"));
-      vcpu.requestInterruptWindow = true;
-      expectExit(vcpu.run(), "irq-window-open");
-      expect(vcpu.readyForInterrupt).toBe(true);
+      expect(expectExit(vcpu.run(), "io").port).toBe(0x54);
+      vcpu.completeIo();
       expect(vcpu.interruptFlag).toBe(true);
-      vcpu.requestInterruptWindow = false;
+      expect(vcpu.readyForInterrupt).toBe(true);
       vcpu.interrupt(VECTOR);
       expect(expectExit(vcpu.run(), "io").port).toBe(0x55);
       expectExit(vcpu.run(), "hlt");
@@ -135,6 +134,18 @@ suite("interrupts", { needs: ["kvm"] }, () => {
       const { clock } = vm.getClock();
       expect(clock).toBeGreaterThanOrEqual(5_000_000_000n);
       expect(clock).toBeLessThan(60_000_000_000n);
+    });
+  });
+});
+
+suite("interrupt windows", { needs: ["linux-guest"] }, () => {
+  it("come out as soon as the guest can take an interrupt", () => {
+    withGuest("90 fb 90 90 f4 ; nop; sti; nop; nop; hlt", ({ vcpu }) => {
+      vcpu.requestInterruptWindow = true;
+      expectExit(vcpu.run(), "irq-window-open");
+      expect(vcpu.readyForInterrupt).toBe(true);
+      vcpu.requestInterruptWindow = false;
+      expectExit(vcpu.run(), "hlt");
     });
   });
 });

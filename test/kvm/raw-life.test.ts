@@ -7,14 +7,14 @@ import { runInNewContext } from "node:vm";
 import { Worker } from "node:worker_threads";
 import { expect, it } from "vitest";
 import { packageRoot } from "../../src/ffi/library.js";
-import { Kvm } from "../../src/kvm/index.js";
+import { Backing, Kvm } from "../../src/kvm/index.js";
 import { suite } from "../support/capabilities.js";
 import { ENTRY, expectExit, hex, kvmResources, runUntil, withGuest } from "../support/raw-guest.js";
 import type { WorkerTask } from "./raw-worker.js";
 
 function roundTrip(): void {
   withGuest("e6 10 f4", ({ vm, vcpu }) => {
-    vm.addMemory({ gpa: 1 << 20, size: 1 << 20 });
+    vm.addMemory({ gpa: 1 << 20, size: 1 << 20, backing: Backing.MEMFD });
     runUntil(vcpu, "hlt");
   });
 }
@@ -133,6 +133,21 @@ suite("worker threads", { needs: ["kvm"] }, () => {
       vcpu.kick();
       expect(await done).toEqual({ exit: { reason: "intr", kicked: true }, counted: true });
       expect(vcpu.getRegs().rip).toBeGreaterThanOrEqual(BigInt(ENTRY));
+    });
+  });
+
+  it("no kick is lost, wherever it meets the vCPU", async () => {
+    await withGuest("eb fe ; jmp $", async ({ vcpu }) => {
+      const goal = 300;
+      const rounds = new Int32Array(new SharedArrayBuffer(4));
+      const done = startWorker({ kind: "kicked", vcpu: vcpu.share(), rounds, goal });
+      for (let seen = 0; seen < goal; ) {
+        vcpu.kick();
+        const result = Atomics.wait(rounds, 0, seen, 5000);
+        expect(result, `kick ${seen} was lost`).not.toBe("timed-out");
+        seen = Atomics.load(rounds, 0);
+      }
+      expect(await done).toEqual(["intr"]);
     });
   });
 

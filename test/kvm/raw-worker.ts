@@ -13,6 +13,7 @@ import {
 
 export type WorkerTask =
   | { readonly kind: "whole" }
+  | { readonly kind: "kicked"; readonly vcpu: SharedVcpu; readonly rounds: Int32Array; readonly goal: number }
   | { readonly kind: "run" | "late"; readonly vcpu: SharedVcpu; readonly memory: SharedMemory };
 
 function whole(): unknown {
@@ -31,7 +32,31 @@ function whole(): unknown {
   }
 }
 
-function attached(task: Extract<WorkerTask, { vcpu: unknown }>): unknown {
+/** Run until `goal` runs have been ended from outside, counting them where the other thread sees it. */
+function kicked(task: Extract<WorkerTask, { kind: "kicked" }>): unknown {
+  const vcpu = Vcpu.attach(task.vcpu);
+  const reasons = new Set<string>();
+  for (let round = 1; round <= task.goal; round++) {
+    reasons.add(vcpu.run().reason);
+    Atomics.store(task.rounds, 0, round);
+    Atomics.notify(task.rounds, 0);
+  }
+  vcpu.close();
+  return [...reasons];
+}
+
+function perform(task: WorkerTask): unknown {
+  switch (task.kind) {
+    case "whole":
+      return whole();
+    case "kicked":
+      return kicked(task);
+    default:
+      return attached(task);
+  }
+}
+
+function attached(task: Extract<WorkerTask, { memory: unknown }>): unknown {
   try {
     const memory = NativeMemory.attach(task.memory);
     const vcpu = Vcpu.attach(task.vcpu);
@@ -46,6 +71,5 @@ function attached(task: Extract<WorkerTask, { vcpu: unknown }>): unknown {
 }
 
 if (parentPort !== null) {
-  const task = workerData as WorkerTask;
-  parentPort.postMessage(task.kind === "whole" ? whole() : attached(task));
+  parentPort.postMessage(perform(workerData as WorkerTask));
 }

@@ -1,25 +1,20 @@
 /*
  * Loaded into Bochs with LD_PRELOAD. Bochs can continue a saved machine from its command line (-r) but offers to
  * save one only in its graphical windows; so this calls Bochs's own function for it when the agent says that the
- * machine is at the point (save_point() in channel.c). And it makes continuing fast: the machine's memory is mapped
- * from the file, copy-on-write, instead of being read.
+ * machine is at the point (save_point() in channel.c). And it makes continuing fast: Bochs would copy the machine's
+ * whole memory, holes and all, into a temporary file, from which it then reads what it needs; here it reads that
+ * from the saved file itself.
  *
- * V3M_SAVE names the directory to save into; the process then ends. Without it the machine is to be continued.
+ * V3M_SAVE names the directory to save into; the process then ends. V3M_MEMORY names the saved memory to use.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "channel.h"
-
-/* Of the machine's files only its memory is this large. */
-#define LARGE (64u << 20)
-#define PAGE 4096u
 
 /* bx_simulator_interface_c *SIM, and bx_real_sim_c::save_state(const char *), in the program itself. */
 extern void *SIM __attribute__((weak));
@@ -37,16 +32,16 @@ int putc(int byte, FILE *stream) {
   return fputc(byte, stream);
 }
 
-/* Bochs reads the machine's memory with one call. */
-size_t fread(void *target, size_t size, size_t count, FILE *stream) {
-  static size_t (*next)(void *, size_t, size_t, FILE *);
-  if (!next) next = (size_t (*)(void *, size_t, size_t, FILE *))dlsym(RTLD_NEXT, "fread");
-  const size_t length = size * count;
-  if (length >= LARGE && (uintptr_t)target % PAGE == 0 && length % PAGE == 0 && ftello(stream) == 0) {
-    void *mapped = mmap(target, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fileno(stream), 0);
-    if (mapped == target && fseeko(stream, (off_t)length, SEEK_SET) == 0) return count;
-    /* A failed MAP_FIXED may have unmapped the target: there is no way back. */
-    if (mapped != target) abort();
-  }
-  return next(target, size, count, stream);
+/*
+ * Bochs calls this once when it continues a machine, and copies the state's `memory.ram` into the result. That one
+ * is an empty file then. Nothing is written later on: the machine's memory is not larger than Bochs's own.
+ */
+FILE *tmpfile64(void) {
+  static FILE *(*next)(void);
+  const char *memory = getenv("V3M_MEMORY");
+  if (memory) return fopen(memory, "r");
+  if (!next) next = (FILE * (*)(void)) dlsym(RTLD_NEXT, "tmpfile64");
+  return next();
 }
+
+FILE *tmpfile(void) { return tmpfile64(); }
