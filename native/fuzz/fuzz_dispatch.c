@@ -8,7 +8,7 @@
 
 #include "dispatch.h"
 
-#define STEP 20u
+#define STEP ((size_t)20)
 #define MODEL_MAX 32u
 
 struct model {
@@ -36,6 +36,8 @@ static uint64_t handle(void *opaque, uint32_t vcpu, uint64_t offset, uint32_t by
     seen.value = value;
     return *number * 0x0101010101010101ull;
 }
+
+static uint64_t numbers[256]; /* what devices answer, and their opaque */
 
 static bool overlaps(const struct model *model, const struct vh_range *range)
 {
@@ -102,8 +104,8 @@ static bool access(const struct model *model, const struct vh_table *table,
         if (access->address >= range->base && last >= access->address && last <= range->last) {
             MUST(claimed && seen.calls == 1);
             MUST(seen.offset == access->address - range->base && seen.value == access->value);
-            MUST(result ==
-                 ((*(uint64_t *)range->opaque * 0x0101010101010101ull) & vh_ones(access->bytes)));
+            MUST(range->opaque == &numbers[range->id / STEP]);
+            MUST(result == ((range->id / STEP * 0x0101010101010101ull) & vh_ones(access->bytes)));
             return true;
         }
     }
@@ -113,7 +115,6 @@ static bool access(const struct model *model, const struct vh_table *table,
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    static uint64_t numbers[256];
     struct model model = {0};
     struct vh_table *table = NULL;
     bool hit = false;
@@ -125,17 +126,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 
         memcpy(&address, data + at + 2, 8);
         memcpy(&value, data + at + 10, 8);
-        numbers[id] = id;
+        numbers[at / STEP] = at / STEP;
         if ((data[at] & 3u) == 0) {
             struct vh_range range = {.base = address,
                                      .last = address + (value & 0xffff),
                                      .handler = handle,
-                                     .opaque = &numbers[id],
+                                     .opaque = &numbers[at / STEP],
                                      .id = (uint32_t)at};
 
             add(&model, &table, &range, (data[at] & 4u) != 0 ? 0xffff : UINT64_MAX);
         } else if ((data[at] & 3u) == 1) {
-            drop(&model, &table, id * STEP);
+            drop(&model, &table, id * (uint32_t)STEP);
         } else {
             struct vh_access one = {.bytes = 1u << (id & 3u),
                                     .direction = (id >> 2u) & 1u,

@@ -11,7 +11,7 @@
 
 #include "uart.h"
 
-#define STEP 3u
+#define STEP ((size_t)3)
 #define QUEUE 65536u
 
 static struct {

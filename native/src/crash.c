@@ -6,6 +6,10 @@
 
 #include "machine.h"
 
+/* Where a CPU starts after a reset. */
+#define RESET_RIP 0xfff0ull
+#define RESET_BASE 0xffff0000ull
+
 /* Bytes at CS:RIP, as far as they are RAM in one page. */
 static void read_code(const struct vh_vcpu *vcpu, struct vmmhpc_stop_info *info)
 {
@@ -81,8 +85,18 @@ void vh_crash(struct vh_vcpu *vcpu, uint32_t reason, int sys_errno, const char *
         info.hardware_reason = run->hw.hardware_exit_reason;
     }
     read_registers(vcpu, &info);
-    (void)snprintf(info.text, sizeof(info.text), "vCPU %u: %s (RIP 0x%llx)", vcpu->index, text,
-                   (unsigned long long)info.rip);
+    if (reason == VMMHPC_STOP_TRIPLE_FAULT && info.rip == RESET_RIP && info.cs_base == RESET_BASE) {
+        /* On AMD, KVM resets the vCPU before it reports the shutdown: better none than these. */
+        info.has_registers = 0;
+        info.code_bytes = 0;
+        text = "triple fault; KVM has reset this AMD vCPU, its registers are lost";
+    }
+    if (info.has_registers != 0) {
+        (void)snprintf(info.text, sizeof(info.text), "vCPU %u: %s (RIP 0x%llx)", vcpu->index, text,
+                       (unsigned long long)info.rip);
+    } else {
+        (void)snprintf(info.text, sizeof(info.text), "vCPU %u: %s", vcpu->index, text);
+    }
 
     (void)pthread_mutex_lock(&vm->lock);
     bool first = vm->stop.reason == VMMHPC_STOP_NONE;

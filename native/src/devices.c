@@ -4,9 +4,8 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
+#include "layout.h"
 #include "machine.h"
-
-#define IOAPIC_PINS 24u
 
 /* Publish a table and free the one before it, once no vCPU can still be looking at it. */
 static int32_t replace_table(struct vmmhpc *vm, uint32_t space, struct vh_table *after,
@@ -161,7 +160,7 @@ void vh_devices_free(struct vmmhpc *vm)
 
 int32_t vmmhpc_irq_set(struct vmmhpc *vm, uint32_t gsi, uint32_t level, struct vmmhpc_error *err)
 {
-    if (gsi >= IOAPIC_PINS) {
+    if (gsi >= VH_IOAPIC_PINS) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, gsi, "the IOAPIC has pins 0 to 23, not %u", gsi);
     }
     struct kvm_irq_level irq = {.irq = gsi, .level = level != 0 ? 1 : 0};

@@ -70,6 +70,27 @@ static int32_t failed_ioctl(struct vmmhpc_error *err, const char *what)
                    "%s failed: %s", what, strerrordesc_np(failed));
 }
 
+/* KVM_CREATE_IRQCHIP also makes a pair of 8259s and wires lines 0 to 15 to both. The machine has none:
+ * a guest that believes the MADT leaves LINT0 open, and would take their vectors as exceptions. */
+static int32_t route_to_ioapic(const struct vmmhpc *vm, struct vmmhpc_error *err)
+{
+    struct {
+        struct kvm_irq_routing header;
+        struct kvm_irq_routing_entry entries[VH_IOAPIC_PINS];
+    } routing = {.header = {.nr = VH_IOAPIC_PINS}};
+    for (uint32_t pin = 0; pin < VH_IOAPIC_PINS; pin++) {
+        routing.entries[pin] = (struct kvm_irq_routing_entry){
+            .gsi = pin,
+            .type = KVM_IRQ_ROUTING_IRQCHIP,
+            .u.irqchip = {.irqchip = KVM_IRQCHIP_IOAPIC, .pin = pin},
+        };
+    }
+    if (ioctl(vm->vm_fd, KVM_SET_GSI_ROUTING, &routing) != 0) {
+        return failed_ioctl(err, "KVM_SET_GSI_ROUTING");
+    }
+    return VMMHPC_OK;
+}
+
 static int32_t build_vm(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
     do {
@@ -99,6 +120,10 @@ static int32_t build_vm(struct vmmhpc *vm, struct vmmhpc_error *err)
     }
     if (ioctl(vm->vm_fd, KVM_CREATE_IRQCHIP, 0) != 0) {
         return failed_ioctl(err, "KVM_CREATE_IRQCHIP");
+    }
+    int32_t status = route_to_ioapic(vm, err);
+    if (status != VMMHPC_OK) {
+        return status;
     }
     for (uint32_t i = 0; i < vm->memory.slot_count; i++) {
         const struct vmmhpc_slot *slot = &vm->memory.slots[i];

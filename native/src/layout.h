@@ -21,6 +21,7 @@
 
 #define VH_LAPIC_GPA 0xfee00000ull
 #define VH_IOAPIC_GPA 0xfec00000ull
+#define VH_IOAPIC_PINS 24u
 #define VH_IDENTITY_MAP_GPA 0xfeffc000ull /* one page for KVM on Intel */
 #define VH_TSS_GPA 0xfeffd000ull          /* three pages for KVM on Intel */
 

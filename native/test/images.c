@@ -162,7 +162,7 @@ void image_multiboot(struct image *image, uint64_t at, uint32_t flags, const uin
     image_set(image, at, magic, 4);
     image_set(image, at + 4, flags, 4);
     image_set(image, at + 8, 0u - magic - flags, 4);
-    for (uint32_t i = 0; i < 5 && addresses != NULL; i++) {
+    for (uint64_t i = 0; i < 5 && addresses != NULL; i++) {
         image_set(image, at + 12 + i * 4, addresses[i], 4);
     }
 }

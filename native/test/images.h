@@ -18,7 +18,7 @@ struct image {
 void image_set(struct image *image, uint64_t offset, uint64_t value, uint32_t bytes);
 
 /* A bzImage with 4 setup sectors and IMAGE_CODE_BYTES of code filled with 0x90. */
-#define IMAGE_CODE_OFFSET (5u * 512u)
+#define IMAGE_CODE_OFFSET 0xa00u
 #define IMAGE_CODE_BYTES 0x2000u
 #define IMAGE_INIT_SIZE 0x100000u
 void image_bzimage(struct image *image);

@@ -51,12 +51,19 @@ void packed_store(struct image *image, const uint8_t *payload, uint32_t bytes, u
     }
 }
 
+static void lz4_magic(uint8_t *out)
+{
+    static const uint8_t magic[4] = {0x02, 0x21, 0x4c, 0x18};
+
+    memcpy(out, magic, sizeof(magic));
+}
+
 static uint32_t pack_lz4(const uint8_t *kernel, uint64_t bytes, uint8_t *out)
 {
     const uint32_t block = 8u << 20u;
     uint32_t done = 4;
 
-    memcpy(out, "\x02\x21\x4c\x18", 4);
+    lz4_magic(out);
     for (uint64_t at = 0; at < bytes; at += block) {
         uint64_t piece = bytes - at < block ? bytes - at : block;
         int count = LZ4_compress_default((const char *)kernel + at, (char *)out + done + 4,

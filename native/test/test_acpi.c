@@ -196,10 +196,9 @@ TEST(acpi_aml_block_lengths)
         {(1 << 20) - 4, 3, 0xffff8f},
         {(1 << 20) - 3, 4, 0x010000c1},
     };
-    const uint32_t capacity = 2u << 20;
-    uint8_t *data = calloc(1, capacity);
-    for (size_t i = 0; i < VH_COUNT(cases) && CHECK(data != NULL); i++) {
-        struct vh_bytes aml = {.data = data, .capacity = capacity};
+    static uint8_t data[2u << 20];
+    for (size_t i = 0; i < VH_COUNT(cases); i++) {
+        struct vh_bytes aml = {.data = data, .capacity = sizeof(data)};
         const uint32_t position = vh_aml_package_begin(&aml, 0xee);
         aml.used += cases[i].body - 1;
         vh_aml_block_end(&aml, position);
@@ -209,7 +208,6 @@ TEST(acpi_aml_block_lengths)
         CHECK_EQ(data[1 + cases[i].bytes], 0xee);
         CHECK_EQ(aml.used, 1 + cases[i].bytes + cases[i].body);
     }
-    free(data);
 }
 
 static bool emits(const struct vh_bytes *aml, const char *bytes, uint32_t count)

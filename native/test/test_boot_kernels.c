@@ -44,7 +44,7 @@ static void unmap(struct vh_blob *blob)
 
 TEST(boot_kernel_bzimage)
 {
-    struct vh_blob bzimage;
+    struct vh_blob bzimage = {0};
     struct rig *rig;
 
     if (!map_kernel(&bzimage)) {
@@ -70,8 +70,8 @@ TEST(boot_kernel_vmlinux)
 {
     struct vmmhpc_payload_info info = {.size = sizeof(info)};
     struct vmmhpc_error err = {.size = sizeof(err)};
-    struct vh_blob bzimage;
-    struct vh_blob vmlinux;
+    struct vh_blob bzimage = {0};
+    struct vh_blob vmlinux = {0};
     struct rig *rig;
     int fd = memfd_create("vmlinux", MFD_CLOEXEC);
 

@@ -108,13 +108,19 @@ function nestedCheck(): Check {
 }
 
 /** Extensions that V3M uses: without the first group nothing runs, without the second something is missing. */
-const NEEDED: readonly CapName[] = ["USER_MEMORY", "IRQCHIP", "EXT_CPUID", "MP_STATE", "IMMEDIATE_EXIT"];
+const NEEDED: readonly CapName[] = [
+  "USER_MEMORY",
+  "IRQCHIP",
+  "IRQ_ROUTING",
+  "EXT_CPUID",
+  "MP_STATE",
+  "IMMEDIATE_EXIT",
+];
 const USED: readonly (readonly [CapName, string])[] = [
   ["IRQFD", "interrupts from eventfds"],
   ["IRQFD_RESAMPLE", "level-triggered interrupts from eventfds"],
   ["IOEVENTFD", "doorbells without an exit to user space"],
   ["SIGNAL_MSI", "message-signalled interrupts"],
-  ["IRQ_ROUTING", "interrupt routing"],
   ["TSC_DEADLINE_TIMER", "cheap guest timers"],
   ["ADJUST_CLOCK", "pausing guest time (kvmclock)"],
   ["KVMCLOCK_CTRL", "telling the guest's watchdogs of a pause"],

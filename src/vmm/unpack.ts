@@ -12,8 +12,8 @@ import { createHash, randomBytes } from "node:crypto";
 import { type BigIntStats, constants } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
-import { VmmError } from "../errors.js";
+import { dirname, join } from "node:path";
+import { V3mError, VmmError } from "../errors.js";
 import * as native from "../ffi/unpack.js";
 
 export interface UnpackOptions {
@@ -62,7 +62,7 @@ export async function unpackKernel(path: string, options: UnpackOptions = {}): P
       await once(target, () => unpackTo(target, image, options.maxBytes ?? DEFAULT_MAX_BYTES));
     }
     if (sameFile(before, await file.stat({ bigint: true }))) {
-      await remember(cacheDir, before, hash);
+      await remember(cacheDir, before, hash).catch(() => {}); // only costs the next start some time
     }
     return target;
   } finally {
@@ -140,13 +140,25 @@ async function once(target: string, work: () => Promise<string>): Promise<string
 
 /** Two processes at once each write a file of their own; the second rename replaces equal by equal. */
 async function unpackTo(target: string, image: Buffer, maxBytes: bigint): Promise<string> {
-  const cacheDir = join(target, "..");
-  await mkdir(cacheDir, { recursive: true, mode: 0o700 });
-  await removeStale(cacheDir);
-  await writeByRename(target, async (file) => {
-    await native.unpack(image, file.fd, maxBytes);
-    await file.datasync();
-  });
+  const cacheDir = dirname(target);
+  try {
+    await mkdir(cacheDir, { recursive: true, mode: 0o700 });
+    await removeStale(cacheDir);
+    await writeByRename(target, async (file) => {
+      await native.unpack(image, file.fd, maxBytes);
+      await file.datasync();
+    });
+  } catch (cause) {
+    if (cause instanceof V3mError) {
+      throw cause;
+    }
+    const errno = (cause as NodeJS.ErrnoException).code;
+    throw new VmmError("E_IO", `cannot keep the unpacked kernel in ${cacheDir}: ${errno}`, {
+      hint: "point XDG_CACHE_HOME at a directory that can be written, or boot the bzImage as it is",
+      errno,
+      cause,
+    });
+  }
   return target;
 }
 
