@@ -39,6 +39,11 @@ export interface BochsOptions {
  */
 const IPS = 100_000_000;
 
+const PLUGINS = [
+  ...["speaker=0", "gameport=0", "parallel=0", "biosdev=0", "iodebug=0", "extfpuirq=0"],
+  ...["serial=1", "unmapped=1", "usb_uhci=1"],
+].join(", ");
+
 /**
  * Ends Bochs when the harness ends, whichever way, and then removes the machine's directory. The harness holds the
  * other side of the leash (standard input here) and never writes: reading ends when it closes it or is gone.
@@ -90,7 +95,9 @@ export function configuration(options: BochsOptions): string {
   return [
     "config_interface: textconfig",
     'display_library: rfb, options="timeout=0"',
-    "plugin_ctrl: speaker=0, gameport=0, parallel=0, biosdev=0, iodebug=0, extfpuirq=0",
+    // All named, since other ones are the default when a saved machine is continued; and always in the same order,
+    // since Bochs saves timers by number.
+    `plugin_ctrl: ${PLUGINS}`,
     // Without this, Bochs's sound thread crashes where there is no sound card.
     "sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy",
     // Haswell: with the later models of Bochs 2.7, AVX2 and XSAVE fail in the nested guest.

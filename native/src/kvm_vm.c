@@ -70,8 +70,9 @@ static int32_t failed_ioctl(struct vmmhpc_error *err, const char *what)
                    "%s failed: %s", what, strerrordesc_np(failed));
 }
 
-/* KVM_CREATE_IRQCHIP also makes a pair of 8259s and wires lines 0 to 15 to both. The machine has none:
- * a guest that believes the MADT leaves LINT0 open, and would take their vectors as exceptions. */
+/* KVM_CREATE_IRQCHIP also makes a pair of 8259s and wires lines 0 to 15 to both. The machine has
+ * none: a guest that believes the MADT leaves LINT0 open, and would take their vectors as
+ * exceptions. */
 static int32_t route_to_ioapic(const struct vmmhpc *vm, struct vmmhpc_error *err)
 {
     struct {

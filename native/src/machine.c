@@ -187,8 +187,8 @@ int32_t vmmhpc_create(const struct vmmhpc_config *config, struct vmmhpc **out,
         return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, sizeof(*vm), "no memory for a machine");
     }
     vm->threads_per_core = config->threads_per_core == 0 ? 1 : config->threads_per_core;
-    vm->cores_per_socket =
-        config->cores_per_socket == 0 ? config->cpus / vm->threads_per_core : config->cores_per_socket;
+    vm->cores_per_socket = config->cores_per_socket == 0 ? config->cpus / vm->threads_per_core
+                                                         : config->cores_per_socket;
     vm->flags = config->flags;
     vm->hide_xsave = (config->flags & VMMHPC_FLAG_HIDE_XSAVE) != 0 || vh_xsave_is_broken();
     vm->kvm_fd = -1;

@@ -1,9 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Guest RAM from both sides: views without copies, slots, dirty logs, and what stale views say. */
 import { expect, it } from "vitest";
-import { Backing, ClosedError, EventFd, Kvm, Mem, NativeMemory, pagesOf } from "../../src/kvm/index.js";
+import {
+  Backing,
+  ClosedError,
+  EventFd,
+  Kvm,
+  Mem,
+  type MemorySlot,
+  NativeMemory,
+  pagesOf,
+} from "../../src/kvm/index.js";
 import { suite } from "../support/capabilities.js";
 import { ENTRY, expectExit, runUntil, withGuest } from "../support/raw-guest.js";
+
+/** Addresses of dirty pages but the code's own: KVM may map that writable at once, and calls it dirty. */
+const dirtyData = (ram: MemorySlot) => ram.dirtyPages().filter((gpa) => gpa !== BigInt(ENTRY));
+const dirtyBits = (ram: MemorySlot) => pagesOf(ram.getDirtyLog()).filter((page) => page !== ENTRY / 4096);
 
 /** ds = 0; [di] = ax for cx words, di += bx; hlt */
 const STORE = "31 c9 8e d9 89 05 01 df 4e 75 f9 f4 ; next: mov [di], ax; add di, bx; dec si; jnz next; hlt";
@@ -88,11 +101,11 @@ suite("dirty log", { needs: ["kvm"] }, () => {
         ram.dirtyPages();
         vcpu.setRegs({ rdi: 0x3000n, rbx: 0x2000n, rsi: 3n });
         expectExit(vcpu.run(), "hlt");
-        expect(ram.dirtyPages()).toEqual([0x3000n, 0x5000n, 0x7000n]);
-        expect(ram.dirtyPages()).toEqual([]);
+        expect(dirtyData(ram)).toEqual([0x3000n, 0x5000n, 0x7000n]);
+        expect(dirtyData(ram)).toEqual([]);
         vcpu.setRegs({ rip: BigInt(ENTRY), rdi: 0x5000n, rbx: 2n, rsi: 9n });
         expectExit(vcpu.run(), "hlt");
-        expect(ram.dirtyPages()).toEqual([0x5000n]);
+        expect(dirtyData(ram)).toEqual([0x5000n]);
       },
       { logDirty: true },
     );
@@ -104,7 +117,7 @@ suite("dirty log", { needs: ["kvm"] }, () => {
       ram.logDirty = true;
       vcpu.setRegs({ rdi: 0x6000n, rbx: 0n, rsi: 1n });
       expectExit(vcpu.run(), "hlt");
-      expect(ram.dirtyPages()).toEqual([0x6000n]);
+      expect(dirtyData(ram)).toEqual([0x6000n]);
       ram.logDirty = false;
       expect(() => ram.getDirtyLog()).toThrow();
     });
@@ -119,12 +132,12 @@ suite("dirty log", { needs: ["kvm"] }, () => {
       ram.logDirty = true;
       vcpu.setRegs({ rdi: 0x3000n, rbx: 0x1000n, rsi: 2n });
       expectExit(vcpu.run(), "hlt");
-      expect(pagesOf(ram.getDirtyLog())).toEqual([3, 4]);
-      expect(pagesOf(ram.getDirtyLog())).toEqual([3, 4]);
+      expect(dirtyBits(ram)).toEqual([3, 4]);
+      expect(dirtyBits(ram)).toEqual([3, 4]);
       const clear = new Uint8Array(ram.bitmapBytes);
       clear[0] = 1 << 3;
       ram.clearDirtyLog(clear);
-      expect(pagesOf(ram.getDirtyLog())).toEqual([4]);
+      expect(dirtyBits(ram)).toEqual([4]);
       expect(() => ram.clearDirtyLog(new Uint8Array(1))).toThrow(
         expect.objectContaining({ code: "E_INVALID" }),
       );

@@ -6,6 +6,7 @@ import {
   appendFile,
   copyFile,
   mkdtemp,
+  open,
   readdir,
   readFile,
   rm,
