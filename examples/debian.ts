@@ -19,8 +19,13 @@ if (place === "nowhere") {
   say(`Linux guests cannot run here yet: ${advice}`);
   process.exit(4);
 }
-const kernel = await ensureKernel("cloud");
-const initrd = await guestInitramfs();
+const prepared = await Promise.all([ensureKernel("cloud"), guestInitramfs()]).catch((error: unknown) => {
+  const { message, hint } = error as { message: string; hint?: string };
+  say(`cannot get a Debian kernel and make an initramfs: ${message}`);
+  if (hint !== undefined) say(`hint: ${hint}`);
+  process.exit(1);
+});
+const [kernel, initrd] = prepared;
 const dist = join(packageRoot(), "dist");
 const run = [
   process.execPath,

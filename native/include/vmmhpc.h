@@ -436,9 +436,8 @@ VMMHPC_API int64_t vmmhpc_raw_eventfd_write(int32_t fd, uint64_t value);
  * sends that thread the kick signal. tid comes from vmmhpc_raw_prepare_kicks(). */
 VMMHPC_API int64_t vmmhpc_raw_kick(void *kvm_run, int32_t tid);
 /** Let kicks reach the calling thread while it is in vmmhpc_raw_run(vcpu_fd), and there only:
- * blocks the kick signal in this thread and unblocks it inside KVM_RUN. No handler runs; where the
- * signal has its default action, which ends the process, it becomes ignored. Returns the thread's
- * id. */
+ * blocks the kick signal in this thread and unblocks it inside KVM_RUN. No handler runs, and the
+ * signal stays blocked in this thread: a late kick is never acted upon. Returns the thread's id. */
 VMMHPC_API int64_t vmmhpc_raw_prepare_kicks(int32_t vcpu_fd);
 VMMHPC_API int64_t vmmhpc_raw_gettid(void);
 

@@ -109,9 +109,16 @@ void vh_console_pump(struct vmmhpc *vm)
     pump_out(vm);
     pump_in(vm);
     (void)pthread_mutex_unlock(&vm->console_lock);
+    vh_console_account(vm);
+}
+
+void vh_console_account(struct vmmhpc *vm)
+{
+    (void)pthread_mutex_lock(&vm->uart.lock);
     __atomic_store_n(&vm->stats->console_out, vm->uart.bytes_out, __ATOMIC_RELAXED);
     __atomic_store_n(&vm->stats->console_dropped, vm->uart.bytes_dropped, __ATOMIC_RELAXED);
     __atomic_store_n(&vm->stats->console_in, vm->uart.bytes_in, __ATOMIC_RELAXED);
+    (void)pthread_mutex_unlock(&vm->uart.lock);
 }
 
 uint32_t vh_console_poll(struct vmmhpc *vm, struct pollfd *fds)
@@ -128,22 +135,20 @@ uint32_t vh_console_poll(struct vmmhpc *vm, struct pollfd *fds)
     return count;
 }
 
-bool vh_console_drained(struct vmmhpc *vm)
+bool vh_console_finish(struct vmmhpc *vm)
 {
+    struct vh_console *console = &vm->console;
     uint8_t byte = 0;
     (void)pthread_mutex_lock(&vm->console_lock);
-    bool drained = vm->console.out_fd < 0 || vh_uart_peek(&vm->uart, &byte, 1) == 0;
-    (void)pthread_mutex_unlock(&vm->console_lock);
-    return drained;
-}
-
-void vh_console_finish(struct vmmhpc *vm)
-{
-    (void)pthread_mutex_lock(&vm->console_lock);
-    if (vm->console.out_fd >= 0 && vm->console.out_is_socket) {
-        (void)shutdown(vm->console.out_fd, SHUT_WR);
+    if (!console->finished && (console->out_fd < 0 || vh_uart_peek(&vm->uart, &byte, 1) == 0)) {
+        console->finished = true; /* until another is attached */
+        if (console->out_fd >= 0 && console->out_is_socket) {
+            (void)shutdown(console->out_fd, SHUT_WR);
+        }
     }
+    bool finished = console->finished;
     (void)pthread_mutex_unlock(&vm->console_lock);
+    return finished;
 }
 
 int32_t vmmhpc_console_attach(struct vmmhpc *vm, int32_t in_fd, int32_t out_fd,

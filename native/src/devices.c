@@ -7,15 +7,12 @@
 #include "layout.h"
 #include "machine.h"
 
-/* Publish a table and free the one before it, once no vCPU can still be looking at it. */
-static int32_t replace_table(struct vmmhpc *vm, uint32_t space, struct vh_table *after,
-                             struct vmmhpc_error *err)
+/* Publish a table; the one before it is freed once no vCPU can still be looking at it. */
+static void replace_table(struct vmmhpc *vm, uint32_t space, struct vh_table *after)
 {
     struct vh_table *before = atomic_exchange(&vm->tables[space], after);
-    (void)pthread_mutex_unlock(&vm->device_lock); /* a handler may want it while we wait */
-    int32_t status = vh_grace_period(vm, err);
-    free(before);
-    return status;
+    (void)pthread_mutex_unlock(&vm->device_lock); /* a handler may want it */
+    vh_retire(vm, before);
 }
 
 static int32_t check_range(struct vmmhpc *vm, uint32_t space, const struct vh_range *range,
@@ -66,7 +63,9 @@ static int32_t add(struct vmmhpc *vm, uint32_t space, struct vh_range *range, ui
     if (id != NULL) {
         *id = range->id;
     }
-    return replace_table(vm, space, after, err);
+    /* Nothing is waited for: a vCPU may be in a handler that waits for this very thread. */
+    replace_table(vm, space, after);
+    return VMMHPC_OK;
 }
 
 int32_t vmmhpc_device_add(struct vmmhpc *vm, uint32_t space, uint64_t base, uint64_t bytes,
@@ -114,7 +113,7 @@ int32_t vmmhpc_device_add_each(struct vmmhpc *vm, uint32_t space, uint64_t base,
     if (status != VMMHPC_OK) {
         free(fan);
     }
-    return status;
+    return status; // NOLINT(clang-analyzer-unix.Malloc): the device table owns it now
 }
 
 static void *owned_by(const struct vh_table *table, uint32_t id)
@@ -138,7 +137,8 @@ int32_t vmmhpc_device_remove(struct vmmhpc *vm, uint32_t id, struct vmmhpc_error
         struct vh_table *after = NULL;
         void *owned = owned_by(before, id);
         if (vh_table_without(before, id, &after, err) == VMMHPC_OK) {
-            int32_t status = replace_table(vm, space, after, err);
+            replace_table(vm, space, after);
+            int32_t status = vh_grace_period(vm, err);
             free(owned);
             return status;
         }
@@ -156,6 +156,7 @@ void vh_devices_free(struct vmmhpc *vm)
         }
         free(table);
     }
+    vh_reap(vm);
 }
 
 int32_t vmmhpc_irq_set(struct vmmhpc *vm, uint32_t gsi, uint32_t level, struct vmmhpc_error *err)

@@ -18,6 +18,8 @@ struct vh_range {
 };
 
 struct vh_table {
+    struct vh_table *next_retired; /* for whoever publishes tables: replaced, but maybe in use */
+    uint64_t retired_at;
     uint32_t count;
     struct vh_range ranges[]; /* sorted by base, not overlapping */
 };

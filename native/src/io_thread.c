@@ -11,7 +11,7 @@
 #include "machine.h"
 
 /* Room for a TypeScript or C handler's own needs; untouched pages cost nothing. */
-#define STACK_BYTES (256u * 1024u)
+#define STACK_BYTES ((size_t)256 * 1024)
 /* A guest prints byte by byte: let some gather, so that a line costs one wake-up and one write. */
 #define GATHER_NS 1000000
 
@@ -43,15 +43,36 @@ void vh_io_wake(struct vmmhpc *vm)
     (void)eventfd_write(vm->wake_fd, 1);
 }
 
+/* False where the socket is full. Records are small enough to go whole or not at all. */
+static bool send_record(int fd, const struct vmmhpc_event *event)
+{
+    return send(fd, event, sizeof(*event), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno != EAGAIN;
+}
+
 void vh_send_event(struct vmmhpc *vm, uint32_t type, uint64_t arg)
 {
     struct vmmhpc_event event = {.type = type, .arg = arg, .time_ns = vh_now_ns()};
     (void)pthread_mutex_lock(&vm->event_lock);
-    if (vm->event_fd >= 0) {
-        /* A full socket loses the record; the state itself can always be asked for. */
-        (void)send(vm->event_fd, &event, sizeof(event), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (vm->event_fd >= 0 && (vm->late_event.type != 0 || !send_record(vm->event_fd, &event))) {
+        /* Nobody reads. What counts is the state in the end: the I/O thread sends it later. */
+        if (type == VMMHPC_EVENT_STATE) {
+            vm->late_event = event;
+            vh_io_wake(vm);
+        }
     }
     (void)pthread_mutex_unlock(&vm->event_lock);
+}
+
+/* Try again; the descriptor to wait for, or -1. */
+static int send_late_event(struct vmmhpc *vm)
+{
+    (void)pthread_mutex_lock(&vm->event_lock);
+    if (vm->late_event.type != 0 && send_record(vm->event_fd, &vm->late_event)) {
+        vm->late_event.type = 0;
+    }
+    int fd = vm->late_event.type != 0 ? vm->event_fd : -1;
+    (void)pthread_mutex_unlock(&vm->event_lock);
+    return fd;
 }
 
 static bool destroying(struct vmmhpc *vm)
@@ -65,20 +86,18 @@ static bool destroying(struct vmmhpc *vm)
 static void *io_main(void *arg)
 {
     struct vmmhpc *vm = arg;
-    bool told = false;
     for (;;) {
         bool finished = vh_lifecycle_step(vm);
         vh_console_pump(vm);
-        if (finished && !told && vh_console_drained(vm)) {
-            vh_console_finish(vm);
-            told = true;
-        }
+        bool told = finished && vh_console_finish(vm);
         if (finished && destroying(vm)) {
             return NULL;
         }
-        struct pollfd fds[3] = {{.fd = vm->wake_fd, .events = POLLIN}};
-        uint32_t extra = finished && told ? 0 : vh_console_poll(vm, fds + 1);
-        if (poll(fds, 1 + extra, -1) < 0 && errno != EINTR) {
+        /* poll() passes over descriptor -1. */
+        struct pollfd fds[4] = {{.fd = vm->wake_fd, .events = POLLIN},
+                                {.fd = send_late_event(vm), .events = POLLOUT}};
+        uint32_t extra = told ? 0 : vh_console_poll(vm, fds + 2);
+        if (poll(fds, 2 + extra, -1) < 0 && errno != EINTR) {
             return NULL; /* cannot happen with valid descriptors */
         }
         eventfd_t count = 0;
@@ -105,6 +124,7 @@ int32_t vmmhpc_open_events(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *
         (void)close(vm->event_fd);
     }
     vm->event_fd = pair[0];
+    vm->late_event.type = 0;
     (void)pthread_mutex_unlock(&vm->event_lock);
     *fd = pair[1];
     return VMMHPC_OK;

@@ -31,10 +31,12 @@ static int32_t read_stats(int fd, struct vmmhpc_kvm_stat *out, uint32_t capacity
     for (uint32_t i = 0; i < header.num_desc && i < capacity; i++) {
         memset(&entry, 0, sizeof(entry));
         uint64_t value = 0;
-        if (pread(fd, &entry, entry_bytes, (off_t)(header.desc_offset + i * entry_bytes)) !=
-                (ssize_t)entry_bytes ||
-            pread(fd, &value, sizeof(value), (off_t)(header.data_offset + entry.desc.offset)) !=
-                (ssize_t)sizeof(value)) {
+        off_t desc_at = (off_t)header.desc_offset + (off_t)(i * entry_bytes);
+        if (pread(fd, &entry, entry_bytes, desc_at) != (ssize_t)entry_bytes) {
+            return vh_fail(err, VMMHPC_E_SYSCALL, errno, i, "KVM's statistics cannot be read");
+        }
+        off_t value_at = (off_t)header.data_offset + (off_t)entry.desc.offset;
+        if (pread(fd, &value, sizeof(value), value_at) != (ssize_t)sizeof(value)) {
             return vh_fail(err, VMMHPC_E_SYSCALL, errno, i, "KVM's statistics cannot be read");
         }
         entry.name[NAME_MAX_BYTES - 1] = '\0';

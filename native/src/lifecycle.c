@@ -2,6 +2,7 @@
 /* Requests to a running machine (pause, reset, stop) and how they are carried out. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,8 +18,8 @@ void vh_set_state(struct vmmhpc *vm, uint32_t state)
 
 void vh_update_attention(struct vmmhpc *vm)
 {
-    bool attention =
-        vm->stop_requested || vm->reset_requested || vm->pause_requested || vm->grace_waiters > 0;
+    bool attention = vm->stop_requested || vm->reset_requested || vm->pause_requested ||
+                     vm->grace_waiters > 0 || vm->retired != NULL;
     atomic_store(&vm->attention, attention);
     if (attention) {
         vh_kick_all(vm);
@@ -88,6 +89,41 @@ int32_t vh_grace_period(struct vmmhpc *vm, struct vmmhpc_error *err)
     return VMMHPC_OK;
 }
 
+void vh_reap(struct vmmhpc *vm)
+{
+    uint64_t seen = UINT64_MAX;
+    for (uint32_t i = 0; i < vm->cpus; i++) {
+        const struct vh_vcpu *vcpu = &vm->vcpus[i];
+        if (vcpu->active && !vcpu->parked && vcpu->seen_epoch < seen) {
+            seen = vcpu->seen_epoch;
+        }
+    }
+    struct vh_table **at = &vm->retired;
+    while (*at != NULL) {
+        struct vh_table *table = *at;
+        if (table->retired_at <= seen) {
+            *at = table->next_retired;
+            free(table);
+        } else {
+            at = &table->next_retired;
+        }
+    }
+}
+
+void vh_retire(struct vmmhpc *vm, struct vh_table *table)
+{
+    if (table == NULL) {
+        return;
+    }
+    (void)pthread_mutex_lock(&vm->lock);
+    table->retired_at = ++vm->epoch;
+    table->next_retired = vm->retired;
+    vm->retired = table;
+    vh_reap(vm);
+    vh_update_attention(vm);
+    (void)pthread_mutex_unlock(&vm->lock);
+}
+
 /* Everything but host memory, files and the console starts anew. lock is held, all are parked. */
 static int32_t reset_machine(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
@@ -136,6 +172,7 @@ bool vh_lifecycle_step(struct vmmhpc *vm)
                        vm->stop.reason != VMMHPC_STOP_REQUEST &&
                        vm->stop.reason != VMMHPC_STOP_RESET;
         vm->finished = true;
+        vh_console_account(vm); /* whoever sees the end sees final figures */
         vm->stop.state = crashed ? VMMHPC_STATE_CRASHED : VMMHPC_STATE_STOPPED;
         vh_set_state(vm, vm->stop.state);
     }

@@ -163,6 +163,7 @@ int32_t vmmhpc_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct vm
     }
     if (status != VMMHPC_OK) {
         vh_recipe_free(&vm->recipe);
+        (void)vh_memory_clear(&vm->memory, NULL); /* another try must not find parts of this one */
         return status;
     }
     vm->recipe.present = true;

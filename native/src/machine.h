@@ -57,6 +57,7 @@ struct vh_console {
     bool in_is_socket;
     bool out_is_socket;
     bool out_blocked; /* the reader is slow: wait for POLLOUT */
+    bool finished;    /* the reader was told that nothing follows */
 };
 
 struct vmmhpc {
@@ -101,7 +102,8 @@ struct vmmhpc {
     bool reset_requested;
     bool pause_requested;
     uint32_t grace_waiters;
-    uint64_t epoch; /* grace periods so far */
+    uint64_t epoch;           /* grace periods so far */
+    struct vh_table *retired; /* replaced tables that a vCPU may still be looking at */
     _Atomic uint32_t state;
     struct vmmhpc_stop_info stop;
     struct vh_paused_time paused;
@@ -116,6 +118,7 @@ struct vmmhpc {
     struct vh_console console;
     pthread_mutex_t event_lock;
     int event_fd;
+    struct vmmhpc_event late_event; /* a state that found the socket full; type 0: none */
 };
 
 /* kvm_vm.c: the KVM objects. */
@@ -140,6 +143,10 @@ void vh_crash(struct vh_vcpu *vcpu, uint32_t reason, int sys_errno, const char *
 void vh_request(struct vmmhpc *vm, enum vh_want want, uint32_t stop_reason, const char *text);
 /** Wait until every vCPU has been outside handlers once since the call. */
 int32_t vh_grace_period(struct vmmhpc *vm, struct vmmhpc_error *err);
+/** Free a replaced table (or NULL) once every vCPU has been outside handlers; does not wait. */
+void vh_retire(struct vmmhpc *vm, struct vh_table *table);
+/** Free what no vCPU can be looking at any more; vm->lock is held. */
+void vh_reap(struct vmmhpc *vm);
 /** Pending stop or reset work, done by the I/O thread. True when the machine has ended. */
 bool vh_lifecycle_step(struct vmmhpc *vm);
 /** Is the caller in the run loop of one of this machine's vCPUs? vm->lock is not held. */
@@ -165,6 +172,7 @@ void vh_time_continue(struct vmmhpc *vm);
 /* io_thread.c */
 int32_t vh_io_thread_start(struct vmmhpc *vm, struct vmmhpc_error *err);
 void vh_io_wake(struct vmmhpc *vm);
+/** Resets may get lost where nobody reads; the last state does not. */
 void vh_send_event(struct vmmhpc *vm, uint32_t type, uint64_t arg);
 /** Start a thread with all signals blocked, named for debuggers. */
 int32_t vh_thread_start(pthread_t *thread, void *(*start)(void *), void *arg, const char *name,
@@ -175,10 +183,12 @@ struct pollfd;
 void vh_console_init(struct vmmhpc *vm);
 void vh_console_close(struct vmmhpc *vm);
 void vh_console_pump(struct vmmhpc *vm);
+/** Bring the console's counters in the statistics page up to date. */
+void vh_console_account(struct vmmhpc *vm);
 uint32_t vh_console_poll(struct vmmhpc *vm, struct pollfd *fds); /* writes at most two */
-/** All output has been taken, or nobody takes it; tells a socket reader that this was the end. */
-bool vh_console_drained(struct vmmhpc *vm);
-void vh_console_finish(struct vmmhpc *vm);
+/** The machine has ended: when all output has been taken, tell a socket's reader that this was it.
+ *  False: some is still to be taken. */
+bool vh_console_finish(struct vmmhpc *vm);
 
 /* builtin.c: sleep control, reset register, keyboard controller reset, UART. */
 int32_t vh_builtin_devices(struct vmmhpc *vm, struct vmmhpc_error *err);

@@ -169,17 +169,13 @@ static int32_t prefault(const struct vh_mapping *mapping, bool huge, struct vmmh
     if (result == 0) {
         return VMMHPC_OK;
     }
-    if (errno != EINVAL) {
-        return vh_fail(err, VMMHPC_E_NO_MEMORY, errno, mapping->bytes,
-                       "cannot pre-fault %llu MiB of guest memory",
-                       (unsigned long long)(mapping->bytes >> 20));
+    if (errno == EINVAL) {
+        return vh_fail(err, VMMHPC_E_UNSUPPORTED, errno, mapping->bytes,
+                       "pre-faulting needs Linux 5.14 or later");
     }
-    /* Linux before 5.14. */
-    volatile uint8_t *bytes = mapping->base;
-    for (uint64_t offset = 0; offset < mapping->bytes; offset += VH_PAGE) {
-        bytes[offset] = 0;
-    }
-    return VMMHPC_OK;
+    return vh_fail(err, VMMHPC_E_NO_MEMORY, errno, mapping->bytes,
+                   "cannot pre-fault %llu MiB of guest memory",
+                   (unsigned long long)(mapping->bytes >> 20));
 }
 
 static void add_slot(struct vh_memory *memory, const struct vh_mapping *mapping, uint64_t gpa,

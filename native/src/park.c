@@ -14,14 +14,20 @@ bool vh_vcpu_enter(struct vh_vcpu *vcpu)
 {
     struct vmmhpc *vm = vcpu->vm;
     (void)pthread_mutex_lock(&vm->lock);
+    if (vcpu->active) {
+        (void)pthread_mutex_unlock(&vm->lock);
+        return false;
+    }
+    /* Counts as parked until the start, so that a machine is not destroyed under this thread. */
+    vcpu->active = true;
+    vcpu->parked = true;
+    vcpu->tid = (pid_t)syscall(SYS_gettid);
     while (atomic_load(&vm->state) == VMMHPC_STATE_CREATED && !vm->stop_requested) {
         (void)pthread_cond_wait(&vm->changed, &vm->lock);
     }
-    bool go = !vm->stop_requested && !vcpu->active;
+    bool go = !vm->stop_requested;
+    vcpu->parked = false;
     if (go) {
-        vcpu->active = true;
-        vcpu->parked = false;
-        vcpu->tid = (pid_t)syscall(SYS_gettid);
         vcpu->seen_epoch = vm->epoch;
         /* The loop starts with KVM_RUN: come back from it at once where it should not have. */
         __atomic_store_n(&vcpu->run->immediate_exit, must_wait(vm) ? 1 : 0, __ATOMIC_SEQ_CST);
@@ -30,6 +36,9 @@ bool vh_vcpu_enter(struct vh_vcpu *vcpu)
         }
     }
     (void)pthread_mutex_unlock(&vm->lock);
+    if (!go) {
+        vh_vcpu_leave(vcpu);
+    }
     return go;
 }
 
@@ -40,6 +49,12 @@ bool vh_vcpu_park(struct vh_vcpu *vcpu)
     vcpu->seen_epoch = vm->epoch;
     if (vm->grace_waiters > 0) {
         (void)pthread_cond_broadcast(&vm->changed);
+    }
+    if (vm->retired != NULL) {
+        vh_reap(vm);
+        if (vm->retired == NULL) { /* else others are still to come; no kick for oneself */
+            vh_update_attention(vm);
+        }
     }
     while (must_wait(vm) && !vm->stop_requested) {
         if (!vcpu->parked) {
@@ -62,6 +77,7 @@ void vh_vcpu_leave(struct vh_vcpu *vcpu)
     (void)pthread_mutex_lock(&vm->lock);
     vcpu->active = false;
     vcpu->tid = 0;
+    vh_reap(vm);
     (void)pthread_cond_broadcast(&vm->changed);
     vh_io_wake(vm);
     (void)pthread_mutex_unlock(&vm->lock);

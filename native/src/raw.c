@@ -68,19 +68,8 @@ int64_t vmmhpc_raw_run(int32_t vcpu_fd)
 
 int64_t vmmhpc_raw_prepare_kicks(int32_t vcpu_fd)
 {
-    /* A kick may reach a thread that has meanwhile stopped running vCPUs, and the default action
-     * would end the process. An ignored signal is still delivered where it is blocked (signal(7)).
+    /* The signal stays blocked in this thread, so a kick that comes too late is never acted upon.
      */
-    struct sigaction action;
-    if (sigaction(KICK_SIGNAL, NULL, &action) != 0) {
-        return -(int64_t)errno;
-    }
-    if ((action.sa_flags & SA_SIGINFO) == 0 && action.sa_handler == SIG_DFL) {
-        action.sa_handler = SIG_IGN;
-        if (sigaction(KICK_SIGNAL, &action, NULL) != 0) {
-            return -(int64_t)errno;
-        }
-    }
     sigset_t kick;
     sigset_t inside;
     (void)sigemptyset(&kick);

@@ -67,11 +67,20 @@ int32_t vmmhpc_start(struct vmmhpc *vm, struct vmmhpc_error *err)
         return vh_fail(err, VMMHPC_E_STATE, 0, state,
                        "nothing is loaded: call vmmhpc_load() first");
     }
+    (void)pthread_mutex_lock(&vm->lock);
+    bool started = vm->has_io_thread;
+    vm->has_io_thread = true;
+    (void)pthread_mutex_unlock(&vm->lock);
+    if (started) { /* by another thread just now */
+        return vh_fail(err, VMMHPC_E_STATE, 0, state, "a machine can be started once");
+    }
     int32_t status = vh_io_thread_start(vm, err);
     if (status != VMMHPC_OK) {
+        (void)pthread_mutex_lock(&vm->lock);
+        vm->has_io_thread = false;
+        (void)pthread_mutex_unlock(&vm->lock);
         return status;
     }
-    vm->has_io_thread = true;
     __atomic_store_n(&vm->stats->start_ns, vh_now_ns(), __ATOMIC_RELAXED);
     /* The threads wait for the state to change, so a failure half-way runs no guest code. */
     if ((vm->flags & VMMHPC_FLAG_EXTERNAL_VCPUS) == 0) {

@@ -128,15 +128,14 @@ static void write_data(struct vh_uart *uart, uint8_t byte)
         rx_push(uart, byte);
     } else {
         uart->bytes_out++;
-        if (!uart->connected) {
+        /* Nobody listens, or the guest wrote although THRE was clear: the byte is lost. */
+        if (!uart->connected || uart->tx_count >= VH_UART_TX_RING) {
             uart->bytes_dropped++;
-        } else if (uart->tx_count < VH_UART_TX_RING) {
+        } else {
             uart->tx[(uart->tx_head + uart->tx_count) % VH_UART_TX_RING] = byte;
             if (uart->tx_count++ == 0) {
                 notify(uart);
             }
-        } else {
-            uart->bytes_dropped++; /* the guest wrote although THRE was clear */
         }
     }
     /* With room in the ring the byte is "sent" at once. */
@@ -316,8 +315,9 @@ void vh_uart_consume(struct vh_uart *uart, uint32_t bytes)
  * on: what a terminal with hardware flow control does. */
 static uint32_t rx_room(const struct vh_uart *uart)
 {
-    bool listening = (uart->ier & IER_RX) != 0 || (uart->mcr & (MCR_DTR | MCR_LOOP)) == MCR_DTR;
-    return listening ? rx_capacity(uart) - uart->rx_count : 0;
+    bool listening = (uart->ier & IER_RX) != 0 || (uart->mcr & MCR_DTR) != 0;
+    /* In loop-back the receiver hears the transmitter only. */
+    return listening && (uart->mcr & MCR_LOOP) == 0 ? rx_capacity(uart) - uart->rx_count : 0;
 }
 
 uint32_t vh_uart_rx_room(struct vh_uart *uart)

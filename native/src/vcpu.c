@@ -254,8 +254,11 @@ void vh_kick_all(struct vmmhpc *vm)
     for (uint32_t i = 0; i < vm->cpus; i++) {
         struct vh_vcpu *vcpu = &vm->vcpus[i];
         if (vcpu->active && !vcpu->parked) {
-            __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-            (void)syscall(SYS_tgkill, getpid(), vcpu->tid, KICK_SIGNAL);
+            /* Where it was set already, a kick is on its way or KVM_RUN yet to come. Signals would
+             * pile up otherwise, and too many of them are refused (RLIMIT_SIGPENDING). */
+            if (__atomic_exchange_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST) == 0) {
+                (void)syscall(SYS_tgkill, getpid(), vcpu->tid, KICK_SIGNAL);
+            }
         }
     }
 }
@@ -296,6 +299,6 @@ void vh_vcpu_loop(struct vh_vcpu *vcpu)
             arm_vcpu(&loop);
         }
     }
+    vh_vcpu_leave(vcpu); /* no kick comes after this, and the machine may be gone */
     set_signal_mask(&loop, false);
-    vh_vcpu_leave(vcpu);
 }

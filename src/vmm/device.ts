@@ -3,6 +3,7 @@
 import { ArgumentError, V3mError } from "../errors.js";
 import { ACCESS_WRITE, Space } from "../ffi/index.js";
 import type { NativeHandler } from "../ffi/machine.js";
+import { whole } from "./options.js";
 
 /** A number where it fits, a bigint for eight-byte values beyond 2^53. */
 export type AccessValue = number | bigint;
@@ -56,6 +57,11 @@ export function spaceOf(device: Pick<Device, "space">): Space {
     throw new ArgumentError(`a device is in space "pio" or "mmio", not ${String(device.space)}`);
   }
   return device.space === "pio" ? Space.PIO : Space.MMIO;
+}
+
+/** The range that a device claims. @throws ArgumentError */
+export function rangeOf(device: Pick<Device, "base" | "bytes">): { base: bigint; bytes: bigint } {
+  return { base: whole(device.base, "a device's base"), bytes: whole(device.bytes, "a device's length", 1) };
 }
 
 /** Values cross the FFI as unsigned: -1 and 0xff both mean all ones of a byte. */

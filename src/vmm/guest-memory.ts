@@ -10,12 +10,17 @@ interface Slot {
   readonly memory: NativeMemory;
 }
 
+/** A view keeps the machine alive: a forgotten one would be destroyed, and its memory with it. */
+const ownerOf = new WeakMap<ArrayBufferLike, object>();
+
 export class GuestMemory {
   readonly #slots: readonly Slot[];
+  readonly #owner: object;
   #closed = false;
 
-  /** Borrows the machine's slots; `close()` must come before the machine is destroyed. */
-  constructor(handle: native.MachineHandle) {
+  /** Borrows the slots of a machine, `owner`'s; `close()` must come before the machine is destroyed. */
+  constructor(handle: native.MachineHandle, owner: object) {
+    this.#owner = owner;
     this.#slots = native.slots(handle).map((slot) => ({
       gpa: slot.gpa,
       bytes: slot.bytes,
@@ -41,13 +46,13 @@ export class GuestMemory {
   /** A view of [gpa, gpa + length), detached when the machine is disposed. @throws VmmError E_RANGE */
   bytes(gpa: number | bigint, length: number): Uint8Array {
     const { memory, offset } = this.#locate(gpa, length);
-    return memory.window(offset, length);
+    return this.#kept(memory.window(offset, length));
   }
 
   /** As `bytes`, as a DataView. x86 is little-endian: pass `true` to its accessors. */
   view(gpa: number | bigint, length: number): DataView {
     const { memory, offset } = this.#locate(gpa, length);
-    return memory.dataView(offset, length);
+    return this.#kept(memory.dataView(offset, length));
   }
 
   /** A copy. */
@@ -65,6 +70,11 @@ export class GuestMemory {
     for (const slot of this.#slots) {
       slot.memory.close();
     }
+  }
+
+  #kept<View extends ArrayBufferView>(view: View): View {
+    ownerOf.set(view.buffer, this.#owner);
+    return view;
   }
 
   #locate(gpa: number | bigint, length: number): { memory: NativeMemory; offset: bigint } {

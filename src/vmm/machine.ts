@@ -6,10 +6,10 @@ import type { Duplex } from "node:stream";
 import { ClosedError, VmmError } from "../errors.js";
 import { EventType } from "../ffi/index.js";
 import * as native from "../ffi/machine.js";
-import { type Device, type DeviceError, handlerOf, spaceOf } from "./device.js";
+import { type Device, type DeviceError, handlerOf, rangeOf, spaceOf } from "./device.js";
 import { readEvents } from "./event-stream.js";
 import { GuestMemory } from "./guest-memory.js";
-import { KERNEL_KINDS, type KernelKind, type MachineOptions, nativeConfig } from "./options.js";
+import { KERNEL_KINDS, type KernelKind, type MachineOptions, nativeBoot, nativeConfig } from "./options.js";
 import { type KvmStats, type MachineStats, readKvmStats, StatsPage } from "./stats.js";
 import { decodeStopInfo, type MachineState, type StopInfo, stateName } from "./stop-info.js";
 import { unpackKernel } from "./unpack.js";
@@ -51,6 +51,8 @@ export class Machine extends EventEmitter<MachineEvents> {
   readonly #handle: native.MachineHandle;
   readonly #stats: StatsPage;
   readonly #handlers = new Set<bigint>();
+  /** Calls that are in libvmmhpc now, in other threads: the machine must not go before they come back. */
+  readonly #pending = new Set<Promise<void>>();
   #workers: VcpuWorkers | undefined;
   #console: Socket | undefined;
   #events: Socket | undefined;
@@ -66,7 +68,7 @@ export class Machine extends EventEmitter<MachineEvents> {
     this.cpus = options.cpus ?? 1;
     this.kernelPath = path;
     this.kind = KINDS[native.imageKind(handle)] ?? "auto";
-    this.memory = new GuestMemory(handle);
+    this.memory = new GuestMemory(handle, this);
     this.#stats = new StatsPage(handle);
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
@@ -82,16 +84,11 @@ export class Machine extends EventEmitter<MachineEvents> {
     const unpack = options.unpack !== false && (options.kind ?? "auto") === "auto";
     const kernel =
       unpack && typeof options.kernel === "string" ? await unpackForBoot(options.kernel) : options.kernel;
+    const boot = nativeBoot(options, kernel);
     const handle = native.create(nativeConfig(options));
     let machine: Machine | undefined;
     try {
-      native.load(handle, {
-        kernel,
-        kind: KERNEL_KINDS[options.kind ?? "auto"],
-        ...(options.initrd === undefined ? {} : { initrd: options.initrd }),
-        ...(options.cmdline === undefined ? {} : { cmdline: options.cmdline }),
-        ...(options.loadAddress === undefined ? {} : { loadAddress: BigInt(options.loadAddress) }),
-      });
+      native.load(handle, boot);
       machine = new Machine(handle, options, typeof kernel === "string" ? kernel : undefined);
       await machine.#startWorkers(options);
       return machine;
@@ -154,7 +151,7 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   /** Stop every vCPU outside the guest and the guest's clock. */
   pause(): Promise<void> {
-    return native.pauseAsync(this.#open());
+    return this.#track(native.pauseAsync(this.#open()));
   }
 
   resume(): void {
@@ -169,7 +166,10 @@ export class Machine extends EventEmitter<MachineEvents> {
   /** Stop the machine as if its power was cut; resolves when it has stopped. */
   async stop(): Promise<StopInfo> {
     native.stop(this.#open());
-    return this.#started ? this.wait() : this.stopInfo();
+    if (!this.#started) {
+      this.#resolveEnded(this.stopInfo());
+    }
+    return this.wait();
   }
 
   /**
@@ -208,26 +208,31 @@ export class Machine extends EventEmitter<MachineEvents> {
   addDevice(device: Device): DeviceHandle {
     const pointer = native.registerHandler(
       handlerOf(device, (error) => {
-        this.#onDeviceError(error);
         native.stop(this.#handle);
+        this.#onDeviceError(error);
       }),
     );
     let id: number;
     try {
-      const base = BigInt(device.base);
-      id = native.deviceAdd(this.#open(), spaceOf(device), base, BigInt(device.bytes), pointer);
+      const { base, bytes } = rangeOf(device);
+      id = native.deviceAdd(this.#open(), spaceOf(device), base, bytes, pointer);
     } catch (error) {
       native.unregisterHandler(pointer);
       throw error;
     }
     this.#handlers.add(pointer);
+    const remove = async () => {
+      if (this.#handlers.has(pointer)) {
+        await this.#track(native.deviceRemoveAsync(this.#open(), id));
+        this.#handlers.delete(pointer);
+        native.unregisterHandler(pointer);
+      }
+    };
+    let removed: Promise<void> | undefined;
     return {
-      remove: async () => {
-        if (this.#handlers.has(pointer)) {
-          await native.deviceRemoveAsync(this.#open(), id);
-          this.#handlers.delete(pointer);
-          native.unregisterHandler(pointer);
-        }
+      remove: () => {
+        removed ??= remove();
+        return removed;
       },
     };
   }
@@ -267,13 +272,20 @@ export class Machine extends EventEmitter<MachineEvents> {
     const modules = options.deviceModules ?? [];
     if (modules.length > 0) {
       this.#workers = new VcpuWorkers(this.#handle, this.cpus, modules, (e) => this.#onDeviceError(e));
-      await this.#workers.attach(this.#handle);
+      await this.#workers.attach();
     }
   }
 
+  #track(call: Promise<void>): Promise<void> {
+    const settled = call.finally(() => this.#pending.delete(settled));
+    this.#pending.add(settled);
+    return settled;
+  }
+
+  /** Comes from inside a handler, where a listener must neither throw nor keep the guest waiting. */
   #onDeviceError(error: DeviceError): void {
     this.#deviceError ??= error;
-    this.emit("deviceError", error);
+    process.nextTick(() => this.emit("deviceError", error));
   }
 
   #onEvent(type: number, arg: number): void {
@@ -285,19 +297,25 @@ export class Machine extends EventEmitter<MachineEvents> {
       return;
     }
     const state = stateName(arg);
-    this.emit("state", state);
-    if (state === "stopped" || state === "crashed") {
-      const info = this.stopInfo();
-      this.#events?.destroy();
-      this.#resolveEnded(info);
-      this.emit("stop", info);
+    if (state !== "stopped" && state !== "crashed") {
+      this.emit("state", state);
+      return;
     }
+    const info = this.stopInfo(); // before the listeners, who may dispose of the machine
+    this.#events?.destroy();
+    this.#resolveEnded(info);
+    this.emit("state", state);
+    this.emit("stop", info);
   }
 
   async #dispose(): Promise<void> {
     forgotten.unregister(this);
     native.stop(this.#handle);
+    await Promise.allSettled(this.#pending);
     await this.#workers?.join(this.#started);
+    if (this.#started) {
+      await native.waitAsync(this.#handle);
+    }
     const info = decodeStopInfo(native.getStopInfo(this.#handle));
     this.memory.close();
     this.#stats.close();
@@ -312,13 +330,13 @@ export class Machine extends EventEmitter<MachineEvents> {
   }
 }
 
-/** A bzImage whose payload we cannot unpack still boots as it is. */
+/** Unpacking only saves time: where it cannot be done (LZMA, a full disk), the bzImage boots as it is. */
 async function unpackForBoot(path: string): Promise<string> {
   try {
     return await unpackKernel(path);
   } catch (error) {
-    if (error instanceof VmmError && error.code === "E_UNSUPPORTED") {
-      return path;
+    if (error instanceof VmmError && (error.code === "E_UNSUPPORTED" || error.code === "E_IO")) {
+      return path; // a kernel that cannot be read is reported by the load
     }
     throw error;
   }

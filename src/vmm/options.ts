@@ -61,6 +61,8 @@ export interface MachineOptions {
 
 export const DEFAULT_MEMORY = 128n << 20n;
 
+const INT32_MAX = 0x7fff_ffff;
+
 const BACKINGS: Readonly<Record<MemoryBacking, Backing>> = {
   anon: Backing.ANON,
   thp: Backing.THP,
@@ -86,20 +88,33 @@ function regions(memory: MachineOptions["memory"]): readonly MemoryRegion[] {
   return typeof memory === "number" || typeof memory === "bigint" ? [{ bytes: memory }] : memory;
 }
 
-function whole(value: number | bigint, name: string, min: number): bigint {
-  if (typeof value === "number" && !Number.isSafeInteger(value)) {
-    throw new ArgumentError(`${name} must be a whole number, not ${value}`);
+/** A whole number that fits where it goes. @throws ArgumentError */
+export function whole(
+  value: number | bigint,
+  name: string,
+  min = 0,
+  max: number | bigint = 0xffff_ffff_ffff_ffffn,
+): bigint {
+  if (typeof value !== "bigint" && !Number.isSafeInteger(value)) {
+    throw new ArgumentError(`${name} must be a whole number, not ${String(value)}`);
   }
   if (value < min) {
     throw new ArgumentError(`${name} must be at least ${min}, not ${value}`, { value: BigInt(value) });
   }
+  if (value > max) {
+    throw new ArgumentError(`${name} is too large: ${value}`, { value: BigInt(value) });
+  }
   return BigInt(value);
 }
 
-function small(value: number, name: string, min: number): number {
-  const checked = whole(value, name, min);
-  if (checked > 0xffff_ffffn) {
-    throw new ArgumentError(`${name} is too large: ${value}`, { value: checked });
+function small(value: number, name: string, min: number, max = 0xffff_ffff): number {
+  return Number(whole(value, name, min, max));
+}
+
+/** Text that ends at a NUL in C would be cut off there. */
+function text(value: string, name: string): string {
+  if (value.includes("\0")) {
+    throw new ArgumentError(`${name} holds a NUL character`);
   }
   return value;
 }
@@ -112,10 +127,30 @@ function region(spec: MemoryRegion, index: number): native.MemorySpec {
     });
   }
   return {
-    bytes: whole(spec.bytes, `memory region ${index}`, 0),
+    bytes: whole(spec.bytes, `memory region ${index}`),
     backing,
     prefault: spec.prefault ?? false,
-    numaNode: spec.numaNode ?? -1,
+    numaNode: small(spec.numaNode ?? -1, `NUMA node of memory region ${index}`, -1, INT32_MAX),
+  };
+}
+
+/** What to load; `kernel` may be another file than the one that was asked for. @throws ArgumentError */
+export function nativeBoot(options: MachineOptions, kernel: string | Uint8Array): native.BootSpec {
+  const kind = KERNEL_KINDS[options.kind ?? "auto"];
+  if (kind === undefined) {
+    throw new ArgumentError(`unknown kind of kernel: ${String(options.kind)}`, {
+      hint: `one of ${Object.keys(KERNEL_KINDS).join(", ")}`,
+    });
+  }
+  const file = (from: string | Uint8Array, name: string) =>
+    typeof from === "string" ? text(from, name) : from;
+  const { initrd, cmdline, loadAddress } = options;
+  return {
+    kernel: file(kernel, "the kernel's path"),
+    kind,
+    ...(initrd === undefined ? {} : { initrd: file(initrd, "the initrd's path") }),
+    ...(cmdline === undefined ? {} : { cmdline: text(cmdline, "the command line") }),
+    ...(loadAddress === undefined ? {} : { loadAddress: whole(loadAddress, "the load address") }),
   };
 }
 
@@ -127,7 +162,7 @@ export function nativeConfig(options: MachineOptions): native.MachineConfig {
   if (options.bare === true) flags |= Flag.BARE;
   if (options.hideXsave === true) flags |= Flag.HIDE_XSAVE;
   if ((options.deviceModules?.length ?? 0) > 0) flags |= Flag.EXTERNAL_VCPUS;
-  const pin = options.pin?.map((cpu, index) => Number(whole(cpu, `pin of vCPU ${index}`, -1)));
+  const pin = options.pin?.map((cpu, index) => small(cpu, `pin of vCPU ${index}`, -1, INT32_MAX));
   return {
     cpus: small(options.cpus ?? 1, "the number of vCPUs", 0),
     coresPerSocket: small(options.coresPerSocket ?? 0, "cores per socket", 0),

@@ -3,31 +3,38 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { V3mError } from "../errors.js";
 import * as native from "../ffi/machine.js";
-import { type Device, type DeviceContext, type DeviceFactory, handlerOf } from "./device.js";
+import {
+  type Device,
+  type DeviceContext,
+  type DeviceError,
+  type DeviceFactory,
+  handlerOf,
+  rangeOf,
+} from "./device.js";
 import { GuestMemory } from "./guest-memory.js";
 import type { DeviceClaim, FromWorker, ToWorker, WorkerData } from "./vcpu-protocol.js";
 
 const data = workerData as WorkerData;
 const handle = data.handle as native.MachineHandle;
 const send = (message: FromWorker) => parentPort?.postMessage(message);
-const memory = new GuestMemory(handle);
+const memory = new GuestMemory(handle, {});
 const handlers: bigint[] = [];
 
+function report(error: DeviceError): void {
+  native.stop(handle);
+  const { message, cause } = error;
+  try {
+    send({ type: "device-error", error: { message, cause } });
+  } catch {
+    send({ type: "device-error", error: { message, cause: String(cause) } }); // not cloneable
+  }
+}
+
 function claim(device: Device): DeviceClaim {
-  const handler = native.registerHandler(
-    handlerOf(device, (error) => {
-      send({ type: "device-error", error: { message: error.message, cause: error.cause } });
-      native.stop(handle);
-    }),
-  );
+  const range = rangeOf(device);
+  const handler = native.registerHandler(handlerOf(device, report));
   handlers.push(handler);
-  return {
-    name: device.name,
-    space: device.space,
-    base: BigInt(device.base),
-    bytes: BigInt(device.bytes),
-    handler,
-  };
+  return { name: device.name, space: device.space, ...range, handler };
 }
 
 async function makeDevices(): Promise<DeviceClaim[]> {
@@ -53,6 +60,7 @@ async function makeDevices(): Promise<DeviceClaim[]> {
 
 function finish(): void {
   memory.close();
+  handlers.splice(0).forEach(native.unregisterHandler); // only this vCPU called them
   send({ type: "ended" });
   parentPort?.close();
 }

@@ -23,6 +23,24 @@ function moduleUrl(module: string | URL): string {
   return module instanceof URL || /^[a-z]+:/.test(module) ? String(module) : pathToFileURL(module).href;
 }
 
+/** A Worker in KVM_RUN cannot be terminated, and Node waits for Workers when the process exits. */
+const running = new Set<native.MachineHandle>();
+let watching = false;
+
+function stopAtExit(handle: native.MachineHandle): void {
+  running.add(handle);
+  if (!watching) {
+    watching = true;
+    process.on("exit", () => running.forEach(native.stop));
+  }
+}
+
+function differ(): DeviceError {
+  return new DeviceError("E_DEVICE", "a device module made different devices for different vCPUs", {
+    hint: "the factory must give every vCPU the same ranges",
+  });
+}
+
 interface VcpuWorker {
   readonly worker: Worker;
   readonly ready: Promise<readonly DeviceClaim[]>;
@@ -30,6 +48,7 @@ interface VcpuWorker {
 }
 
 export class VcpuWorkers {
+  readonly #handle: native.MachineHandle;
   readonly #workers: readonly VcpuWorker[];
 
   /** @param onDeviceError called when a handler has thrown; the machine is being stopped already. */
@@ -39,6 +58,7 @@ export class VcpuWorkers {
     modules: readonly DeviceModule[],
     onDeviceError: (error: DeviceError) => void,
   ) {
+    this.#handle = handle;
     const file = workerFile();
     const urls = modules.map(({ module, data }) => ({ url: moduleUrl(module), data }));
     this.#workers = Array.from({ length: cpus }, (_, vcpu) => {
@@ -63,6 +83,11 @@ export class VcpuWorkers {
           onDeviceError(error);
           reject(error);
         });
+        worker.once("exit", () => {
+          reject(
+            new DeviceError("E_DEVICE", `the Worker of vCPU ${vcpu} ended before its devices were ready`),
+          );
+        });
       });
       ready.catch(() => {}); // reported by `attach`
       return { worker, ready, exited };
@@ -70,22 +95,24 @@ export class VcpuWorkers {
   }
 
   /** Wait for all modules, then claim each device's range with the handlers of all vCPUs. */
-  async attach(handle: native.MachineHandle): Promise<void> {
+  async attach(): Promise<void> {
     const claims = await Promise.all(this.#workers.map(({ ready }) => ready));
     const first = claims[0] ?? [];
+    if (claims.some((of) => of.length !== first.length)) {
+      throw differ();
+    }
     first.forEach((claim, index) => {
       const same = claims.map((of) => of[index]);
       if (same.some((c) => c?.base !== claim.base || c.bytes !== claim.bytes || c.space !== claim.space)) {
-        throw new DeviceError("E_DEVICE", "a device module made different devices for different vCPUs", {
-          hint: "the factory must give every vCPU the same ranges",
-        });
+        throw differ();
       }
       const handlers = same.map((c) => c?.handler ?? 0n);
-      native.deviceAddEach(handle, spaceOf(claim), claim.base, claim.bytes, handlers);
+      native.deviceAddEach(this.#handle, spaceOf(claim), claim.base, claim.bytes, handlers);
     });
   }
 
   run(): void {
+    stopAtExit(this.#handle);
     this.#post({ type: "run" });
   }
 
@@ -95,6 +122,7 @@ export class VcpuWorkers {
       this.#post({ type: "quit" });
     }
     await Promise.all(this.#workers.map(({ exited }) => exited));
+    running.delete(this.#handle);
   }
 
   #post(message: ToWorker): void {

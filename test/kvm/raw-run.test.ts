@@ -90,20 +90,16 @@ suite("vcpu.run: memory-mapped I/O", { needs: ["kvm"] }, () => {
 });
 
 suite("vcpu.run: other exits", { needs: ["kvm"] }, () => {
-  it("a triple fault is a shutdown", () => {
-    withGuest("0f 0b ; ud2", ({ vm, vcpu }) => {
-      setupLongMode(vm, vcpu, { entry: ENTRY });
-      vcpu.setSregs({ idt: { base: 0n, limit: 0 } });
-      expectExit(vcpu.run(), "shutdown");
-    });
-  });
-
   it("single steps come out after each instruction", () => {
     withGuest("40 40 40 f4 ; inc ax (three times); hlt", ({ vcpu }) => {
       vcpu.setRegs({ rax: 0n });
       vcpu.setGuestDebug({ singleStep: true });
       for (let step = 1; step <= 3; step++) {
-        expect(expectExit(vcpu.run(), "debug").pc).toBe(BigInt(ENTRY + step));
+        let exit = expectExit(vcpu.run(), "debug");
+        if (step === 1 && exit.pc === BigInt(ENTRY)) {
+          exit = expectExit(vcpu.run(), "debug"); // Bochs also comes out before the first instruction
+        }
+        expect(exit.pc).toBe(BigInt(ENTRY + step));
         expect(vcpu.getRegs().rax).toBe(BigInt(step));
       }
       vcpu.setGuestDebug({});
@@ -134,6 +130,16 @@ suite("vcpu.run: other exits", { needs: ["kvm"] }, () => {
       vm.write(ENTRY, hex("b0 99 e6 20 f4"));
       vcpu.setRegs({ rip: BigInt(ENTRY) });
       expect(expectExit(vcpu.run(), "io").data.getUint8(0)).toBe(0x99);
+    });
+  });
+});
+
+suite("vcpu.run: triple faults", { needs: ["triple-fault"] }, () => {
+  it("a triple fault is a shutdown", () => {
+    withGuest("0f 0b ; ud2", ({ vm, vcpu }) => {
+      setupLongMode(vm, vcpu, { entry: ENTRY });
+      vcpu.setSregs({ idt: { base: 0n, limit: 0 } });
+      expectExit(vcpu.run(), "shutdown");
     });
   });
 });

@@ -14,11 +14,19 @@ import { Kvm } from "../../src/kvm/index.js";
  * - `kvm`: /dev/kvm of any kind opens and makes a VM
  * - `linux-guest`: that, with hardware (or emulated hardware) virtualization: stock Linux kernels boot
  * - `svm`, `vmx`: that, of AMD's or Intel's kind
+ * - `triple-fault`: `kvm`, and a guest's triple fault gets to KVM; in the Bochs machine its debugger stops there
  * - `root`: effective user id 0
  */
-export type Capability = "kvm" | "linux-guest" | "svm" | "vmx" | "root";
+export type Capability = "kvm" | "linux-guest" | "svm" | "vmx" | "triple-fault" | "root";
 
-export const CAPABILITIES: readonly Capability[] = ["kvm", "linux-guest", "svm", "vmx", "root"];
+export const CAPABILITIES: readonly Capability[] = [
+  "kvm",
+  "linux-guest",
+  "svm",
+  "vmx",
+  "triple-fault",
+  "root",
+];
 
 declare module "vitest" {
   interface TaskMeta {
@@ -66,6 +74,13 @@ function detect(capability: Capability): string | undefined {
     case "svm":
     case "vmx":
       return missing("kvm") ?? (cpuFlags().has(capability) ? undefined : `no ${capability} in /proc/cpuinfo`);
+    case "triple-fault":
+      return (
+        missing("kvm") ??
+        (process.env.V3M_TESTBED === "intel"
+          ? "Bochs stops in its debugger at a guest's triple fault"
+          : undefined)
+      );
     case "root":
       return process.geteuid?.() === 0 ? undefined : "not root";
   }

@@ -6,7 +6,8 @@
  *     const machine = await Machine.create({ ...payload("pio", { count: 10, port: 0x500 }), cpus: 1 });
  */
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { packageRoot } from "../../src/ffi/library.js";
 import type { KernelKind } from "../../src/vmm/options.js";
 
 /** Where flat images are linked to run. */
@@ -82,7 +83,7 @@ export const payloadNames = Object.keys(payloads) as PayloadName[];
 
 /** The image as it was built. */
 export function payloadPath(name: PayloadName): string {
-  return fileURLToPath(new URL(`../../firmware/build/${payloads[name].file}`, import.meta.url));
+  return join(packageRoot(), "firmware/build", payloads[name].file);
 }
 
 /** Write parameters into an image, which is changed in place. */

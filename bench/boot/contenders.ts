@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Who takes part, and each one's whole command line: same kernel, initramfs, parameters, RAM, huge pages, CPU features. */
+import { join } from "node:path";
+import { packageRoot } from "../../src/ffi/library.js";
+import { hostFacts } from "../../src/vmm/host.js";
+import { ADDED_PARAMETERS, COMMAND_LINE, type Guest } from "./guest.js";
+
+export interface Contender {
+  readonly id: string;
+  readonly label: string;
+  readonly kind: "library" | "v2m" | "qemu";
+  readonly command: readonly string[];
+}
+
+export interface GuestSize {
+  readonly memoryMiB: number;
+}
+
+/** With nothing emulated that the guest does not need; microvm without the legacy timer and interrupt controller. */
+const MICROVM = "microvm,rtc=on,pit=off,pic=off,isa-serial=on,auto-kernel-cmdline=off,x-option-roms=off";
+
+/** All that KVM offers, less what does not work here: libvmmhpc hides the same. */
+function cpuModel(): string {
+  return hostFacts().xsave_broken !== 0 ? "host,-xsave" : "host";
+}
+
+function qemu(machine: string, kernel: string, guest: Guest, size: GuestSize): string[] {
+  return [
+    "qemu-system-x86_64",
+    ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+    ...["-accel", "kvm", "-machine", machine, "-cpu", cpuModel()],
+    ...["-smp", "1", "-m", `${size.memoryMiB}M`, "-serial", "stdio"],
+    ...["-kernel", kernel, "-initrd", guest.initramfs, "-append", commandLine()],
+  ];
+}
+
+export function commandLine(): string {
+  return [COMMAND_LINE, ...ADDED_PARAMETERS].join(" ");
+}
+
+export function contenders(guest: Guest, size: GuestSize): Contender[] {
+  const root = packageRoot();
+  const memory = String(size.memoryMiB);
+  const library = join(root, "native/build/release/vmm-run");
+  const own = ["-k", "linux", "-m", memory, "-i", guest.initramfs, "-a", commandLine(), guest.vmlinux];
+  const run = ["run", "--kernel", guest.bzImage, "--initrd", guest.initramfs, "--memory", `${memory}M`];
+  const v2m = [process.execPath, join(root, "dist/src/v2m/main.js"), ...run, "--append", commandLine()];
+  return [
+    { id: "v3m", label: "V3M, library", kind: "library", command: [library, ...own] },
+    { id: "v2m", label: "V3M, v2m run", kind: "v2m", command: v2m },
+    {
+      id: "qemu-pc-pvh",
+      label: "QEMU pc, PVH",
+      kind: "qemu",
+      command: qemu("pc", guest.vmlinux, guest, size),
+    },
+    {
+      id: "qemu-pc-bzimage",
+      label: "QEMU pc, bzImage",
+      kind: "qemu",
+      command: qemu("pc", guest.bzImage, guest, size),
+    },
+    {
+      id: "qemu-microvm-pvh",
+      label: "QEMU microvm, PVH",
+      kind: "qemu",
+      command: qemu(MICROVM, guest.vmlinux, guest, size),
+    },
+    {
+      id: "qemu-microvm-bzimage",
+      label: "QEMU microvm, bzImage",
+      kind: "qemu",
+      command: qemu(MICROVM, guest.bzImage, guest, size),
+    },
+  ];
+}

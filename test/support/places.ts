@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The places in which tests run, and what is left out where. A place is a kind of machine; a test has the same
+ * name in all of them. What a place lacks is said by the tests themselves (`needs` of `suite`); what it has but
+ * is too slow for is listed here, with the reason.
+ */
+
+/** `host`: this computer. `amd`, `intel`: the emulated machines. `host-kvm`: a testbed on real hardware. */
+export type Place = "host" | "amd" | "intel" | "host-kvm";
+
+export const PLACES: readonly Place[] = ["host", "amd", "intel", "host-kvm"];
+
+/** Where this process runs. The testbed calls its machine on real hardware `host`. */
+export function currentPlace(): Place {
+  switch (process.env.V3M_TESTBED) {
+    case undefined:
+    case "":
+      return "host";
+    case "amd":
+      return "amd";
+    case "intel":
+      return "intel";
+    default:
+      return "host-kvm";
+  }
+}
+
+/** `make test-full`: more rounds, more kernels. */
+export const FULL = (process.env.V3M_TEST_FULL ?? "") !== "";
+
+/**
+ * `core` leaves out what EXCLUSIONS names for the place; `all` runs it nevertheless. Default: `core`.
+ */
+export const SCOPE: "core" | "all" = process.env.V3M_TEST_SCOPE === "all" ? "all" : "core";
+
+/** `short` rounds by default, `full` ones in `make test-full`. */
+export function rounds(short: number, full: number): number {
+  return FULL ? full : short;
+}
+
+export interface Exclusion {
+  readonly place: Place;
+  /** Matched against `file > suite > test`. */
+  readonly match: RegExp;
+  readonly reason: string;
+}
+
+/** Left out in `core` scope: each of these runs in another place. */
+export const EXCLUSIONS: readonly Exclusion[] = [];
+
+/** Why a test is left out here, or undefined. */
+export function excluded(fullName: string, place: Place = currentPlace()): string | undefined {
+  if (SCOPE === "all") {
+    return undefined;
+  }
+  return EXCLUSIONS.find((rule) => rule.place === place && rule.match.test(fullName))?.reason;
+}
+
+/** Limits of a test and of a hook, milliseconds: against hangs only. Everything is slow under emulation. */
+export const LIMITS = {
+  unit: 60_000,
+  kvm: 300_000,
+  nested: 600_000,
+  e2e: 600_000,
+} as const;
+
+export type Suite = keyof typeof LIMITS;
+
+export const SUITES = Object.keys(LIMITS) as readonly Suite[];
+
+/** The suite that a file belongs to, by its directory: `test/kvm/…` is in `kvm`. */
+export function suiteOf(file: string): Suite {
+  const name = file.split("/")[1];
+  return SUITES.find((suite) => suite === name) ?? "unit";
+}

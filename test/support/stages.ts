@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The stages of `make test`: what is run where, in which order, and what it leaves behind. */
+import { join } from "node:path";
+import { FULL, type Place } from "./places.js";
+
+export interface Stage {
+  readonly name: string;
+  readonly argv: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Stages that must have ended before. */
+  readonly after?: readonly string[];
+  /** Its tests' results: the place, and the file that holds them. Without: the stage itself is a test. */
+  readonly results?: { readonly place: Place; readonly file: string };
+}
+
+const HOUR_S = 3600;
+
+function vitest(name: string, projects: readonly string[], results: string): Stage {
+  return {
+    name: `host ${name}`,
+    argv: ["npx", "--no-install", "vitest", "run", ...projects.flatMap((project) => ["--project", project])],
+    env: { V3M_RESULTS: results, V3M_TEST_PART: name },
+    results: { place: "host", file: join(results, `host.${name}.json`) },
+  };
+}
+
+/** A machine that runs the light runner; its results appear in a directory of its own. */
+function machine(place: "amd" | "intel", results: string, limitS: number): Stage {
+  const out = join(results, `${place}.out`);
+  const variables = ["V3M_TEST_FULL", "V3M_TEST_SCOPE"].flatMap((name) => ["--env", name]);
+  const options = ["--cpu", place, "--no-stdin", "--timeout", String(limitS), "--out", out, ...variables];
+  const runner = ["node", "dist/test/support/light-runner.js", "test/kvm", "test/nested"];
+  return {
+    name: place,
+    argv: [process.execPath, "dist/harness/main.js", ...options, "--", ...runner],
+    after: ["prepare"],
+    results: { place, file: join(out, `${place}.json`) },
+  };
+}
+
+/** In order of preference: whatever is first and may run takes the next free CPU. The longest come first. */
+export function stages(results: string): Stage[] {
+  const limitS = FULL ? 4 * HOUR_S : HOUR_S;
+  const prepare = [process.execPath, "dist/harness/main.js", "--cpu", "amd", "--prepare"];
+  return [
+    { name: "prepare", argv: prepare },
+    { name: "biome", argv: ["npx", "--no-install", "biome", "check", "--error-on-warnings", "."] },
+    { name: "tsc", argv: ["npx", "--no-install", "tsc", "--noEmit", "-p", "tsconfig.json"] },
+    { name: "clang-format", argv: ["make", "--no-print-directory", "-s", "-C", "native", "format-check"] },
+    machine("intel", results, limitS),
+    { name: "clang-tidy", argv: ["make", "--no-print-directory", "-s", "-C", "native", "tidy"] },
+    vitest("unit", ["unit"], results),
+    vitest("kvm", ["kvm", "nested"], results),
+    machine("amd", results, limitS),
+    { ...vitest("e2e", ["e2e"], results), after: ["prepare", "amd"] },
+  ];
+}
