@@ -160,7 +160,8 @@ int32_t vmmhpc_console_attach(struct vmmhpc *vm, int32_t in_fd, int32_t out_fd,
         int failed = errno;
         close_end(&in);
         close_end(&out);
-        return vh_fail(err, VMMHPC_E_INVALID, failed, (uint64_t)(uint32_t)(in < 0 ? in_fd : out_fd),
+        return vh_fail(err, VMMHPC_E_INVALID, failed,
+                       (uint64_t)(in_fd >= 0 && in < 0 ? in_fd : out_fd),
                        "cannot attach the console: the descriptor is not open");
     }
     (void)pthread_mutex_lock(&vm->console_lock);

@@ -2,9 +2,13 @@
 /** Tiny guests through Machine: make one, run it, keep what it printed. */
 import { Machine, type MachineOptions, type MachineStats, type StopInfo } from "../../src/vmm/index.js";
 import { type PayloadName, type PayloadParameters, payload } from "./payloads.js";
+import { currentPlace, rounds } from "./places.js";
 
 /** For whatever a guest does: an emulated CPU may be hundreds of times slower than this one. */
 export const PATIENCE = 180_000;
+
+/** In an emulated machine: fewer rounds there. */
+export const SLOW = currentPlace() === "amd" || currentPlace() === "intel";
 
 /** Options beside the kernel. */
 export type GuestOptions = Omit<MachineOptions, "kernel" | "kind" | "loadAddress">;
@@ -74,6 +78,11 @@ export async function finish(machine: Machine): Promise<Run> {
 export async function run(options: MachineOptions): Promise<Run> {
   await using machine = await Machine.create(options);
   return await finish(machine);
+}
+
+/** How many rounds: in emulated machines, by default, and in `make test-full`. */
+export function roundsOf(slow: number, short: number, full: number): number {
+  return SLOW ? slow : rounds(short, full);
 }
 
 /** Make a machine, start it, wait until it has printed `until`, give it to `use`, dispose of it. */

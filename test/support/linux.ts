@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Linux guests for tests: Debian's kernel, a busybox shell on the console, commands typed into it.
+ *
+ *     await using guest = await LinuxGuest.boot({ cpus: 2 });
+ *     expect(await guest.sh("nproc")).toBe("2");
+ */
+import { GUEST_READY, type GuestInitramfsOptions, guestInitramfs } from "../../harness/initramfs.js";
+import { ensureKernel, type KernelFlavour } from "../../harness/kernels.js";
+import { Machine, type MachineOptions, type StopInfo } from "../../src/vmm/index.js";
+import { formatStopInfo } from "../../src/vmm/stop-info.js";
+
+/** What Debian's own installation passes, and the console; nothing that helps us. */
+export const CMDLINE = "console=ttyS0 quiet";
+
+export interface LinuxOptions extends Partial<MachineOptions> {
+  /** Default `cloud`. Ignored where `kernel` is given. */
+  readonly flavour?: KernelFlavour;
+  /** Behind CMDLINE. */
+  readonly append?: string;
+  readonly initramfs?: GuestInitramfsOptions;
+}
+
+/** Only against hangs: a wait normally ends by what is awaited, or by the machine's end. */
+const HANG_MS = 420_000;
+const TAIL_CHARS = 3000;
+
+/** What is awaited on the console did not come. */
+export class ConsoleError extends Error {}
+
+export class LinuxGuest {
+  readonly machine: Machine;
+  /** All that came from the console, one character a byte. */
+  text = "";
+  /** Where the next wait looks from: behind what the last one found. */
+  #position = 0;
+  #commands = 0;
+  #changed: () => void = () => {};
+  readonly #end: Promise<StopInfo>;
+  #ended: StopInfo | undefined;
+
+  private constructor(machine: Machine) {
+    this.machine = machine;
+    machine.console.on("data", (chunk: Buffer) => {
+      this.text += chunk.toString("latin1");
+      this.#changed();
+    });
+    machine.console.on("end", () => this.#changed());
+    machine.on("stop", (info) => {
+      this.#ended = info;
+      this.#changed();
+    });
+    this.#end = new Promise((resolve) => machine.once("stop", resolve));
+  }
+
+  /** A machine with its kernel loaded; nothing runs yet. */
+  static async create(options: LinuxOptions = {}): Promise<LinuxGuest> {
+    const { flavour, append, initramfs, ...machine } = options;
+    const kernel = machine.kernel ?? (await ensureKernel(flavour ?? "cloud")).bzImage;
+    const initrd = machine.initrd ?? (await guestInitramfs(initramfs));
+    const cmdline = append === undefined ? CMDLINE : `${CMDLINE} ${append}`;
+    return new LinuxGuest(await Machine.create({ cmdline, ...machine, kernel, initrd }));
+  }
+
+  /** A guest at its shell. */
+  static async boot(options: LinuxOptions = {}): Promise<LinuxGuest> {
+    const guest = await LinuxGuest.create(options);
+    try {
+      guest.machine.start();
+      await guest.shell();
+      return guest;
+    } catch (error) {
+      await guest.dispose();
+      throw error;
+    }
+  }
+
+  /** Wait until the guest (after its start or a reset) is at its shell, and make that one silent. */
+  async shell(): Promise<void> {
+    await this.waitFor(GUEST_READY);
+    await this.waitFor(/\/ # /);
+    this.type("stty -echo; PS1=; PS2=; echo V3M-SHELL''-READY\n");
+    await this.waitFor(/V3M-SHELL-READY\r?\n/);
+  }
+
+  /** Wait for text behind what the last wait found. */
+  async waitFor(pattern: RegExp | string): Promise<RegExpExecArray> {
+    const regexp = typeof pattern === "string" ? new RegExp(pattern.replace(/[^\w\s]/g, "\\$&")) : pattern;
+    let timer: NodeJS.Timeout | undefined;
+    let hung = false;
+    try {
+      for (;;) {
+        const match = regexp.exec(this.text.slice(this.#position));
+        if (match !== null) {
+          this.#position += match.index + match[0].length;
+          return match;
+        }
+        if (hung || this.#isOver()) {
+          throw new ConsoleError(this.#explain(`${regexp} did not come`));
+        }
+        await new Promise<void>((resolve) => {
+          this.#changed = resolve;
+          timer ??= setTimeout(() => {
+            hung = true;
+            this.#changed();
+          }, HANG_MS);
+        });
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** How the machine ended; an error with the console's end if it does not. */
+  async ended(): Promise<StopInfo> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => reject(new ConsoleError(this.#explain("the machine did not stop"))), HANG_MS);
+    });
+    try {
+      return await Promise.race([this.#end, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Type into the console. */
+  type(text: string | Uint8Array): void {
+    this.machine.console.write(text);
+  }
+
+  /** Run a command in the shell. @returns what it printed, both streams, without the last newline */
+  async sh(command: string): Promise<string> {
+    const { code, output } = await this.run(command);
+    if (code !== 0) {
+      throw new ConsoleError(`${command}: exit code ${code}: ${output}`);
+    }
+    return output;
+  }
+
+  async run(command: string): Promise<{ code: number; output: string }> {
+    const end = `@@${++this.#commands}`;
+    this.type(`{ ${command}\n} </dev/null 2>&1\necho "${end}:$?@@"\n`);
+    const start = this.#position;
+    const match = await this.waitFor(new RegExp(`${end}:(\\d+)@@\\r?\\n`));
+    const output = this.text.slice(start, start + match.index).replace(/\r/g, "");
+    return { code: Number(match[1]), output: output.replace(/\n$/, "") };
+  }
+
+  dispose(): Promise<void> {
+    return this.machine.dispose();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  /** Nothing more will come: the machine has ended and its console has been read to the end. */
+  #isOver(): boolean {
+    return (
+      this.#ended !== undefined && (this.machine.console.readableEnded || this.machine.console.destroyed)
+    );
+  }
+
+  #explain(what: string): string {
+    const end = this.#ended === undefined ? "the machine still runs" : formatStopInfo(this.#ended);
+    return `${what}; ${end}; the console's end:\n${this.text.slice(-TAIL_CHARS)}`;
+  }
+}
