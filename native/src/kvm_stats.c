@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* KVM's own counters, through KVM_GET_STATS_FD (Linux 5.14). The descriptor is opened for each
- * read, so that a machine holds none for it. */
+/* KVM's own counters, through KVM_GET_STATS_FD (Linux 5.14). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 
 #define STATS_MAX 512u
 #define NAME_MAX_BYTES 256u
+#define NO_STATISTICS "this host's KVM has no binary statistics (needs Linux 5.14)"
 
 /* The header and the descriptors come from the kernel, but sizes are checked all the same. */
 static int32_t read_stats(int fd, struct vmmhpc_kvm_stat *out, uint32_t capacity, uint32_t *count,
@@ -46,13 +46,21 @@ static int32_t read_stats(int fd, struct vmmhpc_kvm_stat *out, uint32_t capacity
     return VMMHPC_OK;
 }
 
-static int32_t read_of(int object_fd, struct vmmhpc_kvm_stat *out, uint32_t capacity,
+static int32_t read_vcpu(const struct vh_vcpu *vcpu, struct vmmhpc_kvm_stat *out, uint32_t capacity,
+                         uint32_t *count, struct vmmhpc_error *err)
+{
+    if (vcpu->stats_fd < 0) {
+        return vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, 0, NO_STATISTICS);
+    }
+    return read_stats(vcpu->stats_fd, out, capacity, count, err);
+}
+
+static int32_t read_vm(const struct vmmhpc *vm, struct vmmhpc_kvm_stat *out, uint32_t capacity,
                        uint32_t *count, struct vmmhpc_error *err)
 {
-    int fd = object_fd < 0 ? -1 : ioctl(object_fd, KVM_GET_STATS_FD, 0);
+    int fd = ioctl(vm->vm_fd, KVM_GET_STATS_FD, 0);
     if (fd < 0) {
-        return vh_fail(err, VMMHPC_E_UNSUPPORTED, errno, 0,
-                       "this host's KVM has no binary statistics (needs Linux 5.14)");
+        return vh_fail(err, VMMHPC_E_UNSUPPORTED, errno, 0, NO_STATISTICS);
     }
     int32_t status = read_stats(fd, out, capacity, count, err);
     (void)close(fd);
@@ -78,8 +86,8 @@ int32_t vmmhpc_kvm_stats(struct vmmhpc *vm, int32_t vcpu, struct vmmhpc_kvm_stat
         return vh_fail(err, VMMHPC_E_INVALID, 0, (uint64_t)(int64_t)vcpu, "no such statistics");
     }
     (void)pthread_mutex_lock(&vm->kvm_lock);
-    int fd = vcpu < 0 ? vm->vm_fd : vm->vcpus[vcpu].fd;
-    int32_t status = read_of(fd, out, capacity, count, err);
+    int32_t status = vcpu < 0 ? read_vm(vm, out, capacity, count, err)
+                              : read_vcpu(&vm->vcpus[vcpu], out, capacity, count, err);
     for (uint32_t i = 0; status == VMMHPC_OK && vcpu >= 0 && i < *count && i < capacity; i++) {
         out[i].value += base_of(vm, (uint32_t)vcpu, out[i].name);
     }
@@ -91,7 +99,7 @@ void vh_kvm_stats_save(struct vmmhpc *vm)
 {
     uint32_t count = 0;
     struct vmmhpc_kvm_stat none;
-    if (read_of(vm->vcpus[0].fd, &none, 0, &count, NULL) != VMMHPC_OK || count == 0) {
+    if (read_vcpu(&vm->vcpus[0], &none, 0, &count, NULL) != VMMHPC_OK || count == 0) {
         return;
     }
     struct vmmhpc_kvm_stat *base = calloc((size_t)vm->cpus * count, sizeof(*base));
@@ -101,7 +109,7 @@ void vh_kvm_stats_save(struct vmmhpc *vm)
     for (uint32_t v = 0; v < vm->cpus; v++) {
         uint32_t got = 0;
         struct vmmhpc_kvm_stat *row = &base[(size_t)v * count];
-        if (read_of(vm->vcpus[v].fd, row, count, &got, NULL) != VMMHPC_OK) {
+        if (read_vcpu(&vm->vcpus[v], row, count, &got, NULL) != VMMHPC_OK) {
             continue;
         }
         for (uint32_t i = 0; i < count; i++) {

@@ -177,6 +177,8 @@ static int32_t build_vcpu(struct vmmhpc *vm, struct vh_vcpu *vcpu,
                        vcpu->index, "KVM does not create vCPU %u (APIC id %u): %s", vcpu->index,
                        vcpu->apic_id, strerrordesc_np(failed));
     }
+    /* Now or never: later the ioctl would wait for a KVM_RUN to end. Fails before Linux 5.14. */
+    vcpu->stats_fd = ioctl(vcpu->fd, KVM_GET_STATS_FD, 0);
     vcpu->run = mmap(NULL, vm->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
     if (vcpu->run == MAP_FAILED) {
         vcpu->run = NULL;
@@ -230,6 +232,10 @@ void vh_kvm_teardown(struct vmmhpc *vm)
         if (vcpu->run != NULL) {
             (void)munmap(vcpu->run, vm->run_bytes);
             vcpu->run = NULL;
+        }
+        if (vcpu->stats_fd >= 0) {
+            (void)close(vcpu->stats_fd);
+            vcpu->stats_fd = -1;
         }
         if (vcpu->fd >= 0) {
             (void)close(vcpu->fd);

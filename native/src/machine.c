@@ -102,6 +102,7 @@ static int32_t make_tables(struct vmmhpc *vm, const struct vmmhpc_config *config
         vm->vcpus[i].index = i;
         vm->vcpus[i].apic_id = vm->apic_ids[i];
         vm->vcpus[i].fd = -1;
+        vm->vcpus[i].stats_fd = -1;
     }
     return VMMHPC_OK;
 }

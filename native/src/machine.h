@@ -25,6 +25,7 @@ struct vh_vcpu {
     uint32_t index;
     uint32_t apic_id;
     int fd;
+    int stats_fd; /* KVM's counters, or -1 */
     /* All below are guarded by vm->lock. */
     bool has_thread;
     bool active; /* inside the run loop */
