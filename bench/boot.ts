@@ -8,14 +8,14 @@ import { dirname } from "node:path";
 import { diagnose } from "../src/v2m/doctor.js";
 import { commandLine, contenders } from "./boot/contenders.js";
 import { ADDED_PARAMETERS, fileHash, inMemory, prepareGuest } from "./boot/guest.js";
-import { measure, type Run, spawnFloor } from "./boot/measure.js";
+import { measure, type Run, touchMemory } from "./boot/measure.js";
 import { type BootResult, type ContenderResult, describe, picture, verdicts } from "./boot/result.js";
 import { describeTraces, readTrace, startTracing, stopTracing, tracingAvailable } from "./boot/trace.js";
 import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
 import { runNested } from "./lib/place.js";
 import { Results } from "./lib/results.js";
-import { rotated, summarize } from "./lib/statistics.js";
+import { rotated } from "./lib/statistics.js";
 
 const USAGE = `usage: npm run bench:boot -- [--rounds N | --quick] [--trace] [--results DIR]
   --rounds N     alternated rounds, after one that warms up (default 7)
@@ -40,6 +40,7 @@ async function measureHere(): Promise<BootResult> {
     const list = contenders(guest, { memoryMiB: MEMORY_MIB });
     const measuring = { ramBytes: MEMORY_MIB * 2 ** 20, timeoutMs: BOOT_TIMEOUT_MS };
     const runs = new Map<string, Run[]>(list.map(({ id }) => [id, []]));
+    if (process.env.V3M_TESTBED !== undefined) touchMemory();
     for (let round = 0; round <= options.rounds; round++) {
       for (const contender of rotated(list, round)) {
         const run = await measure(contender, measuring);
@@ -49,8 +50,6 @@ async function measureHere(): Promise<BootResult> {
         if (round > 0) runs.get(contender.id)?.push(run);
       }
     }
-    const floors: number[] = [];
-    for (let i = 0; i < 5; i++) floors.push(await spawnFloor());
     const measured: ContenderResult[] = list.map((c) => ({ ...c, runs: runs.get(c.id) ?? [] }));
     const result: BootResult = {
       schema: "v3m-bench-boot/1",
@@ -62,7 +61,6 @@ async function measureHere(): Promise<BootResult> {
       addedParameters: ADDED_PARAMETERS,
       kernel: { version: guest.version, sha256: await fileHash(guest.bzImage) },
       initramfs: { sha256: await fileHash(guest.initramfs) },
-      spawnMs: summarize(floors).median,
       contenders: measured,
     };
     return options.flags.has("trace") ? await withTraces(result) : result;
@@ -88,7 +86,7 @@ async function withTraces(result: BootResult): Promise<BootResult> {
     startTracing();
     try {
       const ramBytes = MEMORY_MIB * 2 ** 20;
-      await measure(contender, { ramBytes, timeoutMs: BOOT_TIMEOUT_MS, onReady: stopTracing });
+      await measure(contender, { ramBytes, timeoutMs: BOOT_TIMEOUT_MS });
     } finally {
       stopTracing();
     }

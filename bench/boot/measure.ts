@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** One boot: from the start of the monitor's process to the first line of the guest's user space. */
-import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+/** One boot: from exec of the monitor to the first line of the guest's user space. */
+import { spawn, spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { packageRoot } from "../../src/ffi/library.js";
 import type { Contender } from "./contenders.js";
 import { READY } from "./guest.js";
 import { type KvmCounters, kvmCounters, type MemoryUse, memoryUse } from "./observe.js";
@@ -12,81 +13,52 @@ export interface Run {
   readonly memory: MemoryUse | null;
 }
 
-const KEPT_OUTPUT = 4000;
-
-/** Resolves when the line has come; @throws if the process ends or the time is over before. */
-function ready(child: ChildProcess, name: string, timeoutMs: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let output = "";
-    const fail = (why: string) => {
-      clearTimeout(timer);
-      reject(new Error(`${name}: ${why}; its output: ${output.slice(-KEPT_OUTPUT)}`));
-    };
-    const timer = setTimeout(() => fail(`not ready after ${timeoutMs / 1000} s`), timeoutMs);
-    child.stderr?.on("data", (chunk: Buffer) => {
-      output += chunk.toString("latin1");
-    });
-    child.stdout?.on("data", (chunk: Buffer) => {
-      output += chunk.toString("latin1");
-      if (output.includes(READY)) {
-        clearTimeout(timer);
-        resolve();
-      }
-    });
-    child.once("error", (error) => fail(error.message));
-    child.once("exit", (code, signal) => fail(`ended with ${signal ?? code}`));
-  });
-}
-
-/** Every thread has stopped: nothing is counted any more. */
-async function untilStopped(pid: number): Promise<void> {
-  for (let i = 0; i < 1000; i++) {
-    const state = /\) (\w)/.exec(readFileSync(`/proc/${pid}/stat`, "utf8"))?.[1];
-    if (state === "T") return;
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-}
-
 export interface MeasureOptions {
   readonly ramBytes: number;
   readonly timeoutMs: number;
-  /** Called when the guest is ready, before anything is read or killed. */
-  readonly onReady?: () => void;
 }
 
+const KEPT_ERRORS = 4000;
+const launcher = () => join(packageRoot(), "native/build/release/bench-launch");
+
 /**
- * The clock starts before fork and exec, which are part of every contender's time alike. When the line is there, the
- * monitor is stopped by a signal, so that what the guest does afterwards is not counted, then examined and killed.
+ * native/tools/bench-launch.c starts the monitor, holds the clock, and stops it by a signal when the line is there;
+ * then it is examined here and killed.
  */
 export async function measure(contender: Contender, options: MeasureOptions): Promise<Run> {
-  const [program = "", ...args] = contender.command;
-  const start = process.hrtime.bigint();
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
-  const ended = new Promise((resolve) => {
-    child.once("exit", resolve);
-    child.once("error", resolve);
+  const child = spawn(launcher(), [READY, ...contender.command], { stdio: ["pipe", "pipe", "pipe"] });
+  const ended = new Promise<void>((resolve) => {
+    child.once("close", () => resolve());
   });
+  let errors = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    errors = (errors + chunk.toString("latin1")).slice(-KEPT_ERRORS);
+  });
+  // Killing the launcher kills the monitor.
+  const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs);
   try {
-    await ready(child, contender.label, options.timeoutMs);
-    const seconds = Number(process.hrtime.bigint() - start) / 1e9;
-    const pid = child.pid ?? 0;
-    child.kill("SIGSTOP");
-    options.onReady?.();
-    await untilStopped(pid);
-    return { seconds, exits: kvmCounters(pid), memory: await memoryUse(pid, options.ramBytes) };
+    const line = await new Promise<string>((resolve, reject) => {
+      child.stdout.once("data", (chunk: Buffer) => resolve(chunk.toString("latin1")));
+      child.once("error", reject);
+      child.once("close", (code, signal) => {
+        const why = signal === null ? `ended (${code})` : `not ready after ${options.timeoutMs / 1000} s`;
+        reject(new Error(`${contender.label}: ${why}\n${contender.command.join(" ")}\n${errors}`));
+      });
+    });
+    const [pid = 0, nanoseconds = 0] = line.split(" ").map(Number);
+    return {
+      seconds: nanoseconds / 1e9,
+      exits: kvmCounters(pid),
+      memory: await memoryUse(pid, options.ramBytes),
+    };
   } finally {
-    child.kill("SIGKILL");
+    clearTimeout(timer);
+    child.stdin.end();
     await ended;
   }
 }
 
-/** Milliseconds of the cheapest program: what starting a process costs here, in every contender's time. */
-export async function spawnFloor(): Promise<number> {
-  const start = process.hrtime.bigint();
-  const child = spawn("/bin/true", { stdio: ["ignore", "pipe", "pipe"] });
-  await new Promise((resolve, reject) => {
-    child.once("exit", resolve);
-    child.once("error", reject);
-  });
-  return Number(process.hrtime.bigint() - start) / 1e6;
+/** Write to all free memory once, so that no contender pays for pages that a machine below has yet to provide. */
+export function touchMemory(): void {
+  spawnSync(launcher(), ["--touch"], { stdio: "inherit" });
 }

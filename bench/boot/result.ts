@@ -26,8 +26,6 @@ export interface BootResult {
   readonly addedParameters: readonly string[];
   readonly kernel: { readonly version: string; readonly sha256: string };
   readonly initramfs: { readonly sha256: string };
-  /** Milliseconds that starting any process takes: part of every time below. */
-  readonly spawnMs: number;
   readonly contenders: readonly ContenderResult[];
 }
 
@@ -112,7 +110,7 @@ export function describe(result: BootResult): string {
   const added = result.addedParameters.length === 0 ? "none" : result.addedParameters.join(" ");
   return [
     `Linux ${result.kernel.version}, ${result.memoryMiB} MiB, 1 vCPU, "${result.commandLine}"; medians of ${result.rounds} rounds`,
-    `parameters added by V3M (and given to all): ${added}; starting a process: ${short(result.spawnMs)} ms`,
+    `parameters added by V3M (and given to all): ${added}`,
     "",
     table(HEADING, result.contenders.map(cells)),
     "",

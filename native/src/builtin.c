@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Devices that every machine has: power, reset, UART. */
+/* Devices that every machine has: power, reset, PCI configuration, UART. */
 #include "layout.h"
 #include "machine.h"
 
@@ -16,15 +16,17 @@ static uint64_t sleep_registers(void *opaque, uint32_t vcpu, uint64_t offset, ui
     return 0;
 }
 
-/* The PC reset control register: bit 2 resets, bit 1 says how thoroughly. */
-static uint64_t reset_register(void *opaque, uint32_t vcpu, uint64_t offset, uint32_t bytes,
-                               uint32_t direction, uint64_t value)
+/* PCI configuration, and among its ports the PC reset control register: bit 2 resets, bit 1 says
+ * how thoroughly. */
+static uint64_t pci_and_reset(void *opaque, uint32_t vcpu, uint64_t offset, uint32_t bytes,
+                              uint32_t direction, uint64_t value)
 {
-    (void)vcpu;
-    (void)offset;
-    (void)bytes;
+    struct vmmhpc *vm = opaque;
+    if (offset != VH_RESET_PORT - VH_PCI_PORT || bytes != 1) {
+        return vh_pci_access(&vm->pci, vcpu, offset, bytes, direction, value);
+    }
     if (direction == VMMHPC_ACCESS_WRITE && (value & 4) != 0) {
-        vh_request(opaque, VH_WANT_RESET, VMMHPC_STOP_RESET, "the guest reset itself");
+        vh_request(vm, VH_WANT_RESET, VMMHPC_STOP_RESET, "the guest reset itself");
     }
     return 0;
 }
@@ -63,7 +65,7 @@ int32_t vh_builtin_devices(struct vmmhpc *vm, struct vmmhpc_error *err)
         bool wanted;
     } devices[] = {
         {VH_SLEEP_CONTROL_PORT, 2, sleep_registers, vm, true},
-        {VH_RESET_PORT, 1, reset_register, vm, true},
+        {VH_PCI_PORT, VH_PCI_BYTES, pci_and_reset, vm, true},
         {VH_I8042_PORT, 1, i8042, vm, true},
         {VH_UART_PORT, VH_UART_BYTES, vh_uart_access, &vm->uart,
          (vm->flags & VMMHPC_FLAG_NO_UART) == 0},

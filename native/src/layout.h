@@ -35,7 +35,10 @@
 #define VH_SLEEP_ENABLE 0x20u
 #define VH_SLEEP_TYPE_S5 5u
 
-/* The PC's reset control register, also named by the FADT. */
+/* PCI configuration: address, data. */
+#define VH_PCI_PORT 0xcf8u
+#define VH_PCI_BYTES 8u
+/* The PC's reset control register, also named by the FADT, amid PCI's. */
 #define VH_RESET_PORT 0xcf9u
 #define VH_RESET_VALUE 0x06u
 /* Keyboard controller: command 0xfe pulses the reset line; nothing else of it exists. */

@@ -139,6 +139,7 @@ static int32_t reset_machine(struct vmmhpc *vm, struct vmmhpc_error *err)
         return status;
     }
     vh_uart_reset(&vm->uart);
+    vh_pci_reset(&vm->pci);
     return vh_recipe_apply(vm, err);
 }
 

@@ -83,6 +83,8 @@ static int32_t gather(struct vh_recipe *recipe, const struct vmmhpc_boot *boot,
 {
     recipe->kind = boot->kind;
     recipe->load_address = boot->load_address;
+    recipe->kernel_is_file = boot->kernel_path != NULL;
+    recipe->initrd_is_file = boot->initrd_path != NULL;
     recipe->cmdline = strdup(boot->cmdline == NULL ? "" : boot->cmdline);
     if (recipe->cmdline == NULL) {
         return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, 0, "no memory for the command line");
@@ -97,6 +99,18 @@ static int32_t gather(struct vh_recipe *recipe, const struct vmmhpc_boot *boot,
     return boot->initrd_path != NULL
                ? map_file(boot->initrd_path, "initrd", &recipe->initrd, err)
                : copy_buffer(boot->initrd, boot->initrd_bytes, "initrd", &recipe->initrd, err);
+}
+
+/* The loaders have read every page of the files into this process. They stay in the page cache, but
+ * need not count as ours until a reset wants them again. */
+static void release_files(const struct vh_recipe *recipe)
+{
+    if (recipe->kernel_is_file) {
+        (void)madvise((void *)(uintptr_t)recipe->kernel.data, recipe->kernel.bytes, MADV_DONTNEED);
+    }
+    if (recipe->initrd_is_file) {
+        (void)madvise((void *)(uintptr_t)recipe->initrd.data, recipe->initrd.bytes, MADV_DONTNEED);
+    }
 }
 
 static int32_t write_platform(struct vmmhpc *vm, uint64_t *rsdp, struct vmmhpc_error *err)
@@ -135,6 +149,7 @@ int32_t vh_recipe_apply(struct vmmhpc *vm, struct vmmhpc_error *err)
         .rsdp = rsdp,
     };
     status = vh_boot_load(&vm->memory, &source, &vm->recipe.entry, err);
+    release_files(recipe);
     if (status != VMMHPC_OK) {
         return status;
     }

@@ -12,6 +12,7 @@
 #include "dispatch.h"
 #include "internal.h"
 #include "memory.h"
+#include "pci.h"
 #include "uart.h"
 
 /* What can be asked of a running machine from any thread, besides a pause. */
@@ -40,6 +41,8 @@ struct vh_recipe {
     uint32_t kind;
     struct vh_blob kernel;
     struct vh_blob initrd;
+    bool kernel_is_file; /* a mapped file, else a copy of ours */
+    bool initrd_is_file;
     char *cmdline;
     uint64_t load_address;
     struct vh_entry entry;
@@ -92,6 +95,7 @@ struct vmmhpc {
     _Atomic(struct vh_table *) tables[2];
     uint32_t next_device_id;
     struct vh_uart uart;
+    struct vh_pci pci;
 
     /* Life cycle: guarded by lock. attention tells vCPUs to take the lock and look: it is set while
      * anything below asks for them. Lock order: lock, console_lock, uart.lock, kvm_lock; event_lock

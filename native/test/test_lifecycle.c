@@ -68,6 +68,18 @@ static sigset_t block_kicks(void)
     return kick;
 }
 
+/* How many are pending; none is afterwards. */
+static uint32_t take_kicks(const sigset_t *kick)
+{
+    struct timespec now = {0, 0};
+    uint32_t count = 0;
+
+    while (sigtimedwait(kick, NULL, &now) > 0) {
+        count++;
+    }
+    return count;
+}
+
 static uint64_t handle(void *opaque, uint32_t vcpu, uint64_t offset, uint32_t bytes,
                        uint32_t direction, uint64_t value)
 {
@@ -181,11 +193,12 @@ TEST(lifecycle_handlers_may_not_wait_for_themselves)
     struct vmmhpc *vm = machine_with(1);
     uint32_t id = add(vm, 1);
 
-    (void)block_kicks();
+    sigset_t kick = block_kicks();
     vm->vcpus[0].tid = gettid();
     CHECK_ERROR(vmmhpc_device_remove(vm, id, &err), &err, VMMHPC_E_STATE, "device handler");
     CHECK_ERROR(vmmhpc_pause(vm, &err), &err, VMMHPC_E_STATE, "device handler");
     CHECK_OK(vmmhpc_stop(vm, &err), &err); /* this it may */
+    CHECK_EQ(take_kicks(&kick), 1);
     vm->vcpus[0].tid = 0;
     discard(vm);
 }
@@ -213,18 +226,13 @@ TEST(lifecycle_first_reason_counts)
 TEST(lifecycle_kicks_do_not_pile_up)
 {
     struct vmmhpc *vm = machine_with(1);
-    struct timespec now = {0, 0};
     sigset_t kick = block_kicks();
-    uint32_t signals = 0;
 
     vm->vcpus[0].tid = gettid();
     for (int i = 0; i < 100; i++) {
         vh_kick_all(vm);
     }
-    while (sigtimedwait(&kick, NULL, &now) > 0) {
-        signals++;
-    }
-    CHECK_EQ(signals, 1);
+    CHECK_EQ(take_kicks(&kick), 1);
     CHECK_EQ(vm->vcpus[0].run->immediate_exit, 1);
     vm->vcpus[0].tid = 0;
     discard(vm);

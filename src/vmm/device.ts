@@ -64,11 +64,12 @@ export function rangeOf(device: Pick<Device, "base" | "bytes">): { base: bigint;
   return { base: whole(device.base, "a device's base"), bytes: whole(device.bytes, "a device's length", 1) };
 }
 
-/** Values cross the FFI as unsigned: -1 and 0xff both mean all ones of a byte. */
+/** Values cross the FFI as unsigned: -1 and 0xff both mean all ones of a byte. @throws for what is no number */
 function unsigned(value: AccessValue): AccessValue {
-  return value < 0 || (typeof value === "number" && !Number.isSafeInteger(value))
-    ? BigInt.asUintN(64, BigInt(Math.trunc(Number(value))))
-    : value;
+  if (typeof value === "bigint") {
+    return BigInt.asUintN(64, value);
+  }
+  return Number.isSafeInteger(value) && value >= 0 ? value : BigInt.asUintN(64, BigInt(Math.trunc(value)));
 }
 
 /** The handler for libvmmhpc; `failed` is called with what the device threw, and the guest reads all ones. */

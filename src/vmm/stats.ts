@@ -64,27 +64,31 @@ export class StatsPage {
   }
 
   read(): MachineStats {
-    const bytes = this.#memory.bytes;
-    const page = VmmhpcStatsPage.decode(bytes);
-    const vcpus = Array.from({ length: page.vcpus }, (_, i) =>
-      decodeVcpu(VmmhpcVcpuStats.decode(bytes, page.vcpu_offset + i * page.vcpu_stride)),
-    );
-    return {
-      startNs: page.start_ns,
-      firstRunNs: page.first_run_ns,
-      resets: Number(page.resets),
-      console: {
-        out: Number(page.console_out),
-        dropped: Number(page.console_dropped),
-        in: Number(page.console_in),
-      },
-      vcpus,
-    };
+    return decodeStats(this.#memory.bytes);
   }
 
   close(): void {
     this.#memory.close();
   }
+}
+
+/** A page as libvmmhpc lays it out. */
+export function decodeStats(bytes: Uint8Array): MachineStats {
+  const page = VmmhpcStatsPage.decode(bytes);
+  const vcpus = Array.from({ length: page.vcpus }, (_, i) =>
+    decodeVcpu(VmmhpcVcpuStats.decode(bytes, page.vcpu_offset + i * page.vcpu_stride)),
+  );
+  return {
+    startNs: page.start_ns,
+    firstRunNs: page.first_run_ns,
+    resets: Number(page.resets),
+    console: {
+      out: Number(page.console_out),
+      dropped: Number(page.console_dropped),
+      in: Number(page.console_in),
+    },
+    vcpus,
+  };
 }
 
 function decodeVcpu(raw: ReturnType<typeof VmmhpcVcpuStats.decode>): VcpuStats {

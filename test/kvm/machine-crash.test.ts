@@ -2,7 +2,7 @@
 /** Guests that go wrong: the machine reports it and stops; nobody else is disturbed. */
 import { expect, it } from "vitest";
 import { formatStopInfo, Machine, type MachineOptions } from "../../src/vmm/index.js";
-import { suite } from "../support/capabilities.js";
+import { missing, suite } from "../support/capabilities.js";
 import { finish, guest, PATIENCE, run, Transcript } from "../support/machines.js";
 import { LOAD_ADDRESS } from "../support/payloads.js";
 import { hex } from "../support/raw-guest.js";
@@ -29,6 +29,11 @@ suite("guests that go wrong", { needs: ["kvm"] }, () => {
     async () => {
       const { info } = await run(code("flat64", TRIPLE_FAULT));
       expect(info).toMatchObject({ state: "crashed", cause: "triple-fault", vcpu: 0, exit: "shutdown" });
+      if (info.registers === undefined) {
+        expect(missing("svm")).toBeUndefined(); // KVM resets the vCPU on AMD before it tells us
+        expect(info.text).toBe("vCPU 0: triple fault; KVM has reset this AMD vCPU, its registers are lost");
+        return;
+      }
       expect(info.text).toBe("vCPU 0: triple fault (RIP 0x10000d)");
       expect(info.registers).toMatchObject({
         rip: 0x10_000dn,
