@@ -50,9 +50,10 @@ const PLUGINS = [
  */
 const SUPERVISOR = `
 directory=$1; shift
-exec 3<&0
-"$@" </dev/null 3<&- & bochs=$!
-{ read -r _ <&3; kill -KILL $bochs; } >/dev/null 2>&1 & leash=$!
+exec 3<&0 4>&2 2>/dev/null # The shell's own messages would end it by SIGPIPE when the harness is gone.
+"$@" </dev/null 2>&4 3<&- 4>&- & bochs=$!
+exec 4>&-
+{ read -r _ <&3; kill -KILL $bochs; } >/dev/null & leash=$!
 wait $bochs; status=$?
 kill -KILL $leash
 rm -rf "$directory"

@@ -12,8 +12,11 @@ import { cpio, type Entry } from "../common/cpio.js";
 import { TestbedError } from "../common/errors.js";
 import { requireTool, runTool } from "../common/tools.js";
 import { type GuestKernel, resolveModules } from "../kernels.js";
-import { compileGuest, guestSources } from "./compile.js";
+import { compileGuest } from "./compile.js";
+import { prune, touch } from "./prune.js";
 
+/** Part of the names of images: to be raised when images are made in another way. */
+const FORMAT = 2;
 const SECTOR = 512;
 /** GRUB itself lies between the boot sector and here. */
 const FIRST_SECTOR = 2048;
@@ -46,16 +49,20 @@ const KERNEL_PARAMETERS = [
 /** Path of the boot disk for a kernel, built first if necessary. */
 export async function bootDisk(kernel: GuestKernel): Promise<string> {
   const hash = createHash("sha256");
-  hash.update(JSON.stringify([kernel.version, KERNEL_PARAMETERS, EARLY_MODULES, DISK_MODULES, 1]));
-  for (const source of await guestSources()) hash.update(await readFile(source));
+  const agent = await compileGuest("agent");
+  hash.update(JSON.stringify([kernel.version, KERNEL_PARAMETERS, EARLY_MODULES, DISK_MODULES, FORMAT]));
+  hash.update(await readFile(agent));
+  await prune("boot-", 2);
   const name = `boot-${hash.digest("hex").slice(0, 16)}.img`;
-  return cached(cacheDir("intel", name), async (temporary) => {
-    const image = await assemble(await readFile(kernel.bzImage), await initramfs(kernel));
+  const path = await cached(cacheDir("intel", name), async (temporary) => {
+    const image = await assemble(await readFile(kernel.bzImage), await initramfs(kernel, agent));
     await writeFile(temporary, image);
   });
+  await touch(path);
+  return path;
 }
 
-async function initramfs(kernel: GuestKernel): Promise<Buffer> {
+async function initramfs(kernel: GuestKernel, agent: string): Promise<Buffer> {
   const early = await resolveModules(kernel, EARLY_MODULES);
   const disks = (await resolveModules(kernel, DISK_MODULES)).filter((file) => !early.includes(file));
   const base = (file: string): string => file.slice(file.lastIndexOf("/") + 1);
@@ -70,7 +77,7 @@ async function initramfs(kernel: GuestKernel): Promise<Buffer> {
     ),
   );
   return cpio([
-    { type: "file", path: "init", data: await compileGuest("agent"), mode: 0o755 },
+    { type: "file", path: "init", data: await readFile(agent), mode: 0o755 },
     ...["proc", "sys", "dev"].map((path): Entry => ({ type: "dir", path })),
     { type: "char", path: "dev/console", major: 5, minor: 1 },
     ...modules,

@@ -4,18 +4,20 @@
  * what it gains, and guest/saver.c for how it is made.
  */
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cacheDir, cached, exists } from "../common/cache.js";
 import { TestbedError } from "../common/errors.js";
 import { Bochs, type BochsOptions, type BochsTools, configuration } from "./bochs.js";
 import { compileGuest } from "./compile.js";
+import { prune, touch } from "./prune.js";
 import { BOOT_LIMIT_MS } from "./session.js";
 
 /** Bochs wants whole cylinders; this one stands for a disk that is not there yet. */
 const EMPTY_DISK_SIZE = 16 * 63 * 512;
-const KEEP_UNUSED_MS = 14 * 24 * 3600 * 1000;
+/** States that stay in the cache: one for each size of memory in use. */
+const KEEP = 4;
 
 export interface StateOptions {
   readonly tools: BochsTools;
@@ -34,17 +36,12 @@ export interface SavedState {
 
 /** The state for these options, made first if necessary, which takes as long as a boot. */
 export async function ensureState(options: StateOptions): Promise<SavedState> {
-  const saver = await compileGuest("saver");
-  const digest = createHash("sha256").update(saver).digest("hex").slice(0, 16);
-  const preload = await cached(cacheDir("intel", `saver-${digest}.so`), (temporary) =>
-    writeFile(temporary, saver, { mode: 0o755 }),
-  );
+  const preload = await compileGuest("saver");
   const directory = await statePath(options);
   if (await exists(directory)) {
-    const now = new Date();
-    await utimes(directory, now, now).catch(() => {}); // Used today: not to be removed. A read-only cache is fine.
+    await touch(directory);
   } else {
-    await removeUnused();
+    await prune("state-", KEEP);
     await cached(directory, async (temporary) => {
       options.log("booting once, to save the booted machine");
       await save(options, preload, temporary);
@@ -130,15 +127,5 @@ async function forgetDisks(directory: string): Promise<void> {
   await writeFile(file, text.replaceAll("image = true", "image = false"));
   for (const name of await readdir(directory)) {
     if (name.startsWith("hard_drive.") && name.endsWith(".image")) await rm(join(directory, name));
-  }
-}
-
-async function removeUnused(): Promise<void> {
-  const parent = cacheDir("intel");
-  for (const name of await readdir(parent).catch(() => [] as string[])) {
-    if (!name.startsWith("state-")) continue;
-    const path = join(parent, name);
-    const info = await stat(path).catch(() => undefined);
-    if (info && info.mtimeMs < Date.now() - KEEP_UNUSED_MS) await rm(path, { recursive: true, force: true });
   }
 }

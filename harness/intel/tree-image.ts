@@ -3,21 +3,23 @@
  * and read inside without work for the emulated CPU.
  */
 import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, readdir, rm, stat, symlink, truncate, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { cacheDir, cached, exists } from "../common/cache.js";
 import { TestbedError } from "../common/errors.js";
 import { requireTool } from "../common/tools.js";
 import type { RunRequest } from "../testbed.js";
 import { busyboxApplets, systemFiles, treeFiles } from "./contents.js";
 import type { FileList } from "./file-list.js";
+import { prune, touch } from "./prune.js";
 
 /** Part of the names of images: to be raised when images are made in another way. */
 const FORMAT = 1;
 /** What Bochs takes for a cylinder; it wants whole ones. */
 const CYLINDER = 16 * 63 * 512;
-const KEEP_UNUSED_MS = 3 * 24 * 3600 * 1000;
+/** Images of each name that stay in the cache. */
+const KEEP = 3;
 
 export async function systemImage(log: (message: string) => void): Promise<string> {
   const list = await systemFiles();
@@ -41,11 +43,10 @@ async function image(
 ): Promise<string> {
   const path = cacheDir("intel", `${name}-${FORMAT}-${list.hash()}.img`);
   if (await exists(path)) {
-    const now = new Date();
-    await utimes(path, now, now).catch(() => {}); // Used today: not to be removed. A read-only cache is fine.
+    await touch(path);
     return path;
   }
-  await removeUnused(name);
+  await prune(`${name}-`, KEEP);
   return cached(path, async (temporary) => {
     log(
       `copying ${list.size} files (${Math.round(list.bytes / 2 ** 20)} MiB) into the machine's ${name} image`,
@@ -108,15 +109,5 @@ async function pipe(first: string[], second: string[]): Promise<void> {
     throw new TestbedError("E_BOOT", `cannot build the machine's disk: ${failed.join("; ").slice(-1000)}`, {
       hint: `is there room in ${cacheDir()} and ${tmpdir()}?`,
     });
-  }
-}
-
-async function removeUnused(name: string): Promise<void> {
-  const directory = cacheDir("intel");
-  for (const file of await readdir(directory).catch(() => [] as string[])) {
-    if (!basename(file).startsWith(`${name}-`)) continue;
-    const path = join(directory, file);
-    const info = await stat(path).catch(() => undefined);
-    if (info && info.mtimeMs < Date.now() - KEEP_UNUSED_MS) await rm(path, { force: true });
   }
 }
