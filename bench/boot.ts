@@ -13,7 +13,7 @@ import { type BootResult, type ContenderResult, describe, picture, verdicts } fr
 import { describeTraces, readTrace, startTracing, stopTracing, tracingAvailable } from "./boot/trace.js";
 import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
-import { runNested } from "./lib/place.js";
+import { INSIDE, runNested } from "./lib/place.js";
 import { Results } from "./lib/results.js";
 import { rotated } from "./lib/statistics.js";
 
@@ -28,7 +28,7 @@ const BOOT_TIMEOUT_MS = 180_000;
 /** Of a whole run in the nested machine: a minute a boot, and then some. */
 const SECONDS_PER_ROUND = 400;
 
-const options = readOptions(USAGE, ["trace"]);
+const options = readOptions(USAGE, ["trace", INSIDE]);
 const results = new Results(options.results, "boot");
 const say = (text: string) => process.stderr.write(`[bench:boot] ${text}\n`);
 
@@ -111,7 +111,7 @@ if (place === "nowhere") {
   say(`Linux guests cannot run here yet: ${advice}`);
   process.exit(4);
 }
-if (process.env.V3M_TESTBED !== undefined) {
+if (options.flags.has(INSIDE)) {
   results.writeJson(await measureHere());
 } else if (place === "direct") {
   show(await measureHere());

@@ -12,7 +12,7 @@ import { hostFacts } from "../src/vmm/host.js";
 import { describe, type ExitResult, picture, type VariantResult } from "./exit/result.js";
 import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
-import { runNested } from "./lib/place.js";
+import { INSIDE, runNested } from "./lib/place.js";
 import { Results } from "./lib/results.js";
 import { rotated } from "./lib/statistics.js";
 
@@ -24,7 +24,7 @@ const USAGE = `usage: npm run bench:exit -- [--rounds N | --quick] [--nested] [-
 `;
 const NESTED_TIMEOUT_SECONDS = 1800;
 
-const options = readOptions(USAGE, ["nested"]);
+const options = readOptions(USAGE, ["nested", INSIDE]);
 const results = new Results(options.results, "exit");
 const say = (text: string) => process.stderr.write(`[bench:exit] ${text}\n`);
 /** Enough for V8 to have compiled what is hot before the measurement. */
@@ -93,9 +93,8 @@ function show(result: ExitResult): void {
   process.stdout.write(`\n${describe(result)}\n\n${results.path("json")}\n${results.path("svg")}\n`);
 }
 
-const inside = process.env.V3M_TESTBED !== undefined;
 const usable = hostFacts().kvm_status === 0;
-if (inside) {
+if (options.flags.has(INSIDE)) {
   results.writeJson(measureHere());
 } else if (usable && !options.flags.has("nested")) {
   show(measureHere());

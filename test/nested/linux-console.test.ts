@@ -17,13 +17,15 @@ suite("the console of a Linux guest", { needs: ["linux-guest"] }, () => {
   afterAll(() => guest?.dispose());
 
   it("echoes what is typed, edits the line, and has a Ctrl-C", async () => {
-    await guest.sh("stty echo </dev/ttyS0");
-    guest.type("cat\n");
-    await guest.waitFor("cat\r\n");
+    guest.type("stty echo; sh -i\n");
+    await guest.waitFor(/\/ # /);
+    guest.type("echo 'ready''!'; cat\n");
+    await guest.waitFor(/ready!\r\n/);
     guest.type("onf\x7fe\n");
     await guest.waitFor(/onf\x08 \x08e\r\none\r\n/);
     guest.type("\x03");
-    await guest.waitFor("^C");
+    await guest.waitFor(/\^C[\s\S]*\/ # /);
+    guest.type("exit\n");
     guest.type("stty -echo\n");
     expect(await guest.sh("echo still here")).toBe("still here");
   });

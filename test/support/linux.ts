@@ -75,11 +75,15 @@ export class LinuxGuest {
     }
   }
 
-  /** Wait until the guest (after its start or a reset) is at its shell, and make that one silent. */
+  /**
+   * Wait until the guest (after its start or a reset) is at its shell, and replace that by one without prompt,
+   * echo, line editing and job control: an interactive busybox takes the end of a background job for the end of
+   * its input, where it does not edit lines.
+   */
   async shell(): Promise<void> {
     await this.waitFor(GUEST_READY);
     await this.waitFor(/\/ # /);
-    this.type("stty -echo; PS1=; PS2=; echo V3M-SHELL''-READY\n");
+    this.type("exec sh +i -c \"stty -echo; echo V3M-SHELL''-READY; exec sh +i -s\"\n");
     await this.waitFor(/V3M-SHELL-READY\r?\n/);
   }
 

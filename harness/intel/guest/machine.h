@@ -13,10 +13,12 @@ int attach_disks(void);
 /* Sets the clock and the random numbers, which a restored machine has from the day it was saved. */
 void freshen_machine(const struct job *job);
 
-/* Builds the tree: read-only images under a writable layer in memory, and makes it the root directory. */
+/* Builds the tree: read-only images under a writable layer in memory, and makes it the root
+ * directory. */
 void enter_tree(const struct job *job);
 
-/* Path of the disk whose model name is this, or fail(). The result is overwritten by the next call. */
+/* Path of the disk whose model name is this, or fail(). The result is overwritten by the next call.
+ */
 const char *disk_named(const char *model);
 
 #endif
