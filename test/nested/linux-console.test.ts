@@ -22,7 +22,7 @@ suite("the console of a Linux guest", { needs: ["linux-guest"] }, () => {
     guest.type("echo 'ready''!'; cat\n");
     await guest.waitFor(/ready!\r\n/);
     guest.type("onf\x7fe\n");
-    await guest.waitFor(/onf\x08 \x08e\r\none\r\n/);
+    await guest.waitFor("onf\b \be\r\none\r\n");
     guest.type("\x03");
     await guest.waitFor(/\^C[\s\S]*\/ # /);
     guest.type("exit\n");
