@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { cacheDir, cached, exists } from "../common/cache.js";
 import { TestbedError } from "../common/errors.js";
 import { requireTool, runTool } from "../common/tools.js";
+import { prune, touch } from "./prune.js";
 
 const FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra"];
 const PARTS = {
@@ -18,7 +19,9 @@ export async function compileGuest(part: keyof typeof PARTS): Promise<string> {
   const directory = await sourceDirectory();
   const hash = createHash("sha256").update(JSON.stringify([PARTS[part], FLAGS]));
   for (const name of (await readdir(directory)).sort()) hash.update(await readFile(join(directory, name)));
-  return cached(cacheDir("intel", `${part}-${hash.digest("hex").slice(0, 16)}`), async (temporary) => {
+  await prune(`${part}-`, 2);
+  const target = cacheDir("intel", `${part}-${hash.digest("hex").slice(0, 16)}`);
+  const path = await cached(target, async (temporary) => {
     const compiler = await requireTool("cc", "gcc libc6-dev");
     const { files, flags } = PARTS[part];
     const result = await runTool(compiler, [...FLAGS, ...flags, "-o", temporary, ...files], {
@@ -30,6 +33,8 @@ export async function compileGuest(part: keyof typeof PARTS): Promise<string> {
       });
     }
   });
+  await touch(path);
+  return path;
 }
 
 /** The C files are not copied to dist/: from there, too, those of the checkout are used. */
