@@ -180,6 +180,29 @@ suite("KVM's own counters", { needs: ["kvm"] }, () => {
   );
 });
 
+suite("KVM's counters of a sleeping vCPU", { needs: ["kvm"] }, () => {
+  it(
+    "can be read although it does not come back from KVM_RUN",
+    async () => {
+      const sleep = Buffer.from("faf4ebfd", "hex"); // cli; hlt; jmp back
+      await using machine = await Machine.create({
+        kernel: sleep,
+        kind: "flat64",
+        loadAddress: 0x100000,
+        memory: 16 << 20,
+      });
+      machine.start();
+      while (machine.stats().firstRunNs === 0n) {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100)); // to be asleep, most likely
+      expect(machine.kvmStats().vcpus).toHaveLength(1);
+      expect(machine.state).toBe("running");
+    },
+    PATIENCE,
+  );
+});
+
 suite("KVM's exits under hardware virtualization", { needs: ["linux-guest"] }, () => {
   it(
     "cover those that reached user space",
