@@ -23,7 +23,7 @@ const TRIPLE_FAULT = `
   ${"90 ".repeat(17)}     ; up to 0x20
   00 00 00 00 00 00 00 00 00 00`;
 
-suite("guests that go wrong", { needs: ["kvm"] }, () => {
+suite("guests that go wrong", { needs: ["triple-fault"] }, () => {
   it(
     "a triple fault: registers, code bytes and cause",
     async () => {

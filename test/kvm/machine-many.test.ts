@@ -5,6 +5,7 @@ import { Machine } from "../../src/vmm/index.js";
 import { suite } from "../support/capabilities.js";
 import { type Holdings, holdings, settle } from "../support/leaks.js";
 import { finish, guest, PATIENCE, roundsOf, Transcript } from "../support/machines.js";
+import { currentPlace } from "../support/places.js";
 
 /** At once. */
 const MACHINES = roundsOf(16, 64, 64);
@@ -12,12 +13,15 @@ const ROUNDS = roundsOf(1, 3, 20);
 /** What resident memory may grow by when the process is warm: noise of the allocators, and a little a round. */
 const NOISE = (4 << 20) + ROUNDS * (1 << 19);
 
+/** Bochs stops at a triple fault. */
+const CRASHING = currentPlace() === "intel" ? "hello" : "triple";
+
 /** Run machines of several kinds to their ends, in several ways, all at once. */
 async function round(count: number): Promise<void> {
   const machines = await Promise.all(
     Array.from({ length: count }, (_, i) => {
       const options = { memory: 2 << 20, cpus: i % 8 === 0 ? 2 : 1 };
-      const name = (["hello", "triple", "busy", "reset"] as const)[i % 4] ?? "hello";
+      const name = (["hello", CRASHING, "busy", "reset"] as const)[i % 4] ?? "hello";
       return Machine.create(guest(name, {}, options));
     }),
   );
@@ -27,8 +31,9 @@ async function round(count: number): Promise<void> {
         case 0:
         case 1: {
           const { output, info } = await finish(machine);
-          expect(output).toContain(i % 4 === 0 ? "hello: ok" : "triple: now");
-          expect(info.state).toBe(i % 4 === 0 ? "stopped" : "crashed");
+          const crashes = i % 4 === 1 && CRASHING === "triple";
+          expect(output).toContain(crashes ? "triple: now" : "hello: ok");
+          expect(info.state).toBe(crashes ? "crashed" : "stopped");
           break;
         }
         case 2: {

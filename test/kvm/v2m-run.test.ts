@@ -11,15 +11,6 @@ suite("v2m run ends", { needs: ["kvm"] }, () => {
     expect(outcome.stdout).toBe("Hello from V3M in 64-bit mode\nhello: ok\n");
   });
 
-  it("with 3, registers and code bytes when the guest crashes", async () => {
-    const outcome = await v2m("run", ...payloadArgs("triple"));
-    expect(outcome.code).toBe(3);
-    expect(outcome.stdout).toBe("triple: now\n");
-    expect(outcome.stderr).toMatch(/^v2m: the guest crashed: .*triple fault/);
-    expect(outcome.stderr).toMatch(/ rip +[0-9a-f]{16} /);
-    expect(outcome.stderr).toMatch(/ code +([0-9a-f]{2} ){8}/);
-  });
-
   it("with 7 when it resets, with --no-reboot", async () => {
     expect(await v2m("run", ...payloadArgs("reset"), "--no-reboot")).toMatchObject({ code: 7, stderr: "" });
   });
@@ -58,6 +49,20 @@ suite("v2m run ends", { needs: ["kvm"] }, () => {
     const outcome = await run.outcome;
     expect(outcome.code).toBe(0);
     expect(outcome.stdout).toContain("typed \x01x into a pipe, where no byte is an escape key");
+  });
+});
+
+suite("v2m run and a guest that crashes", { needs: ["triple-fault"] }, () => {
+  it("ends with 3, and shows what is left of registers and code", async () => {
+    const outcome = await v2m("run", ...payloadArgs("triple"));
+    expect(outcome.code).toBe(3);
+    expect(outcome.stdout).toBe("triple: now\n");
+    expect(outcome.stderr).toMatch(/^v2m: the guest crashed: .*triple fault/);
+    // On AMD, KVM resets the vCPU before it tells.
+    if (!outcome.stderr.includes("its registers are lost")) {
+      expect(outcome.stderr).toMatch(/ rip +[0-9a-f]{16} /);
+      expect(outcome.stderr).toMatch(/ code +([0-9a-f]{2} ){8}/);
+    }
   });
 });
 
