@@ -42,23 +42,24 @@ const seconds = (result: ContenderResult) => result.runs.map((run) => run.second
 const exits = (result: ContenderResult) => result.runs.flatMap((run) => run.exits?.guest ?? []);
 const median = (values: readonly number[]) => (values.length === 0 ? null : summarize(values).median);
 
-/** Each of ours against the QEMU machine with the lowest median time. */
-export function verdicts(result: BootResult): Verdict[] {
+/** Ours: not a peer of any kind. */
+export const isOwn = (contender: Contender) => contender.kind === "library" || contender.kind === "v2m";
+
+/** Each of ours against the machine of a kind with the lowest median time. */
+export function verdicts(result: BootResult, kind: "qemu" | "tuned" = "qemu"): Verdict[] {
   const time = (of: ContenderResult) => median(seconds(of)) ?? Number.POSITIVE_INFINITY;
-  const [peer] = result.contenders.filter((c) => c.kind === "qemu").sort((a, b) => time(a) - time(b));
+  const [peer] = result.contenders.filter((c) => c.kind === kind).sort((a, b) => time(a) - time(b));
   if (peer === undefined) return [];
   const peerExits = median(exits(peer));
-  return result.contenders
-    .filter((c) => c.kind !== "qemu")
-    .map((own) => {
-      const ownExits = median(exits(own));
-      return {
-        own: own.label,
-        peer: peer.label,
-        timeRatio: time(own) / time(peer),
-        exitRatio: ownExits === null || peerExits === null ? null : ownExits / peerExits,
-      };
-    });
+  return result.contenders.filter(isOwn).map((own) => {
+    const ownExits = median(exits(own));
+    return {
+      own: own.label,
+      peer: peer.label,
+      timeRatio: time(own) / time(peer),
+      exitRatio: ownExits === null || peerExits === null ? null : ownExits / peerExits,
+    };
+  });
 }
 
 const MIB = 2 ** 20;
@@ -114,13 +115,13 @@ export function describe(result: BootResult): string {
     "",
     table(HEADING, result.contenders.map(cells)),
     "",
-    ...verdicts(result).map(verdictLine),
+    ...[...verdicts(result), ...verdicts(result, "tuned")].map(verdictLine),
   ].join("\n");
 }
 
 export function picture(result: BootResult): string {
   const bars = (values: (of: ContenderResult) => number[]) =>
-    result.contenders.map((c) => ({ label: c.label, values: values(c), own: c.kind !== "qemu" }));
+    result.contenders.map((c) => ({ label: c.label, values: values(c), own: isOwn(c) }));
   const anonymous = (c: ContenderResult) =>
     c.runs.flatMap((run) => (run.memory === null ? [] : run.memory.anonymous / MIB));
   const place = result.machine.testbed === null ? "" : ` in the nested machine (${result.machine.testbed})`;

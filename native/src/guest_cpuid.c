@@ -217,6 +217,24 @@ static void amd_leaf(struct kvm_cpuid_entry2 *e, const struct vh_topology *topol
     }
 }
 
+/* Threads of a core are told apart by leaf 8000001EH only, which counts where TOPOEXT promises it.
+ * It is pure CPUID, so it needs nothing of the host. */
+static void amd_threads(struct kvm_cpuid2 *cpuid, uint32_t capacity)
+{
+    struct kvm_cpuid_entry2 *features = find(cpuid, 0x80000001, 0);
+    struct kvm_cpuid_entry2 *last = find(cpuid, 0x80000000, 0);
+    if (features == NULL || last == NULL || (features->ecx & BIT(22)) != 0) {
+        return;
+    }
+    features->ecx |= BIT(22);
+    if (last->eax < 0x8000001e) {
+        last->eax = 0x8000001e;
+    }
+    if (find(cpuid, 0x8000001e, 0) == NULL) {
+        append(cpuid, capacity, &(struct kvm_cpuid_entry2){.function = 0x8000001e});
+    }
+}
+
 void vh_cpuid_adapt(struct kvm_cpuid2 *cpuid, uint32_t capacity,
                     const struct vh_cpuid_options *options, uint32_t apic_id)
 {
@@ -227,6 +245,9 @@ void vh_cpuid_adapt(struct kvm_cpuid2 *cpuid, uint32_t capacity,
     struct kvm_cpuid_entry2 *basic = find(cpuid, 0, 0);
     /* "AuthenticAMD" or "HygonGenuine": leaves of the 8000_00xx range then describe topology. */
     bool amd = basic != NULL && (basic->ebx == 0x68747541 || basic->ebx == 0x6f677948);
+    if (amd && topology->threads_per_core > 1) {
+        amd_threads(cpuid, capacity);
+    }
     for (uint32_t i = 0; i < cpuid->nent; i++) {
         struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
         if (e->function == 1) {

@@ -17,7 +17,7 @@ suite("the console of a Linux guest", { needs: ["linux-guest"] }, () => {
   afterAll(() => guest?.dispose());
 
   it("echoes what is typed, edits the line, and has a Ctrl-C", async () => {
-    guest.type("stty echo; sh -i\n");
+    guest.type("stty echo; sh -i; stty -echo; echo ba''ck\n");
     await guest.waitFor(/\/ # /);
     guest.type("echo 'ready''!'; cat\n");
     await guest.waitFor(/ready!\r\n/);
@@ -26,7 +26,7 @@ suite("the console of a Linux guest", { needs: ["linux-guest"] }, () => {
     guest.type("\x03");
     await guest.waitFor(/\^C[\s\S]*\/ # /);
     guest.type("exit\n");
-    guest.type("stty -echo\n");
+    await guest.waitFor(/back\r\n/);
     expect(await guest.sh("echo still here")).toBe("still here");
   });
 

@@ -25,6 +25,11 @@ export interface LinuxOptions extends Partial<MachineOptions> {
 const HANG_MS = 420_000;
 const TAIL_CHARS = 3000;
 
+/** How far back a pattern may begin, when more text has come. */
+const OVERLAP = 1024;
+/** The console comes in tiny pieces: many are looked at together. */
+const GATHER_MS = 10;
+
 /** What is awaited on the console did not come. */
 export class ConsoleError extends Error {}
 
@@ -34,6 +39,7 @@ export class LinuxGuest {
   text = "";
   /** Where the next wait looks from: behind what the last one found. */
   #position = 0;
+  #checking = false;
   #commands = 0;
   #changed: () => void = () => {};
   readonly #end: Promise<StopInfo>;
@@ -43,12 +49,12 @@ export class LinuxGuest {
     this.machine = machine;
     machine.console.on("data", (chunk: Buffer) => {
       this.text += chunk.toString("latin1");
-      this.#changed();
+      this.#checkSoon();
     });
-    machine.console.on("end", () => this.#changed());
+    for (const event of ["end", "close"]) machine.console.on(event, () => this.#checkSoon());
     machine.on("stop", (info) => {
       this.#ended = info;
-      this.#changed();
+      this.#checkSoon();
     });
     this.#end = new Promise((resolve) => machine.once("stop", resolve));
   }
@@ -76,30 +82,34 @@ export class LinuxGuest {
   }
 
   /**
-   * Wait until the guest (after its start or a reset) is at its shell, and replace that by one without prompt,
-   * echo, line editing and job control: an interactive busybox takes the end of a background job for the end of
-   * its input, where it does not edit lines.
+   * Wait until the guest (after its start or a reset) is at its shell, and start one in it without prompt, echo, line
+   * editing and job control: busybox's is not interactive where its output is no terminal.
    */
   async shell(): Promise<void> {
     await this.waitFor(GUEST_READY);
     await this.waitFor(/\/ # /);
-    this.type("exec sh +i -c \"stty -echo; echo V3M-SHELL''-READY; exec sh +i -s\"\n");
+    this.type("stty -echo; echo V3M-SHELL''-READY; sh -s 2>&1 | cat; poweroff -f\n");
     await this.waitFor(/V3M-SHELL-READY\r?\n/);
   }
 
-  /** Wait for text behind what the last wait found. */
+  /**
+   * Wait for text behind what the last wait found. A pattern should match no more than OVERLAP characters.
+   * @returns the match, its index counted from the beginning of all text
+   */
   async waitFor(pattern: RegExp | string): Promise<RegExpExecArray> {
     const regexp = typeof pattern === "string" ? new RegExp(pattern.replace(/[^\w\s]/g, "\\$&")) : pattern;
     let timer: NodeJS.Timeout | undefined;
     let hung = false;
     try {
-      for (;;) {
-        const match = regexp.exec(this.text.slice(this.#position));
+      for (let from = this.#position; ; from = Math.max(from, this.text.length - OVERLAP)) {
+        const over = hung || this.#isOver();
+        const match = regexp.exec(this.text.slice(from));
         if (match !== null) {
-          this.#position += match.index + match[0].length;
+          match.index += from;
+          this.#position = match.index + match[0].length;
           return match;
         }
-        if (hung || this.#isOver()) {
+        if (over) {
           throw new ConsoleError(this.#explain(`${regexp} did not come`));
         }
         await new Promise<void>((resolve) => {
@@ -147,7 +157,7 @@ export class LinuxGuest {
     this.type(`{ ${command}\n} </dev/null 2>&1\necho "${end}:$?@@"\n`);
     const start = this.#position;
     const match = await this.waitFor(new RegExp(`${end}:(\\d+)@@\\r?\\n`));
-    const output = this.text.slice(start, start + match.index).replace(/\r/g, "");
+    const output = this.text.slice(start, match.index).replace(/\r/g, "");
     return { code: Number(match[1]), output: output.replace(/\n$/, "") };
   }
 
@@ -157,6 +167,16 @@ export class LinuxGuest {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
+  }
+
+  #checkSoon(): void {
+    if (!this.#checking) {
+      this.#checking = true;
+      setTimeout(() => {
+        this.#checking = false;
+        this.#changed();
+      }, GATHER_MS);
+    }
   }
 
   /** Nothing more will come: the machine has ended and its console has been read to the end. */
