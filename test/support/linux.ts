@@ -22,9 +22,11 @@ export interface LinuxOptions extends Partial<MachineOptions> {
 }
 
 /** Only against hangs: a wait normally ends by what is awaited, or by the machine's end. */
-const HANG_MS = 420_000;
+const HANG_MS = 300_000;
 const TAIL_CHARS = 3000;
 
+/** Its last line, so that all of it is in the report. */
+const PANIC = /---\[ end Kernel panic/;
 /** How far back a pattern may begin, when more text has come. */
 const OVERLAP = 1024;
 /** The console comes in tiny pieces: many are looked at together. */
@@ -37,6 +39,8 @@ export class LinuxGuest {
   readonly machine: Machine;
   /** All that came from the console, one character a byte. */
   text = "";
+  /** Whether a panic of the kernel is part of the test. Otherwise it ends every wait. */
+  mayPanic = false;
   /** Where the next wait looks from: behind what the last one found. */
   #position = 0;
   #checking = false;
@@ -102,7 +106,7 @@ export class LinuxGuest {
     let hung = false;
     try {
       for (let from = this.#position; ; from = Math.max(from, this.text.length - OVERLAP)) {
-        const over = hung || this.#isOver();
+        const over = hung || this.#isOver() || (!this.mayPanic && PANIC.test(this.text.slice(from)));
         const match = regexp.exec(this.text.slice(from));
         if (match !== null) {
           match.index += from;
