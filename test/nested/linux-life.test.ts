@@ -82,7 +82,7 @@ for (const cpus of [1, 2]) {
         await guest.machine.pause();
         guest.machine.resume();
       }
-      await guest.waitFor("counted 3000");
+      await guest.waitFor(/counted 3000\r?\n/);
       expect(await guest.sh("wait; echo all done")).toBe("all done");
     });
 
