@@ -289,17 +289,19 @@ void *vh_memory_at(const struct vh_memory *memory, uint64_t gpa, uint64_t bytes)
 }
 
 /* For large copies libc uses "rep movsb", which is the fastest way on hardware and the slowest
- * where this host is itself emulated: TCG does it byte by byte. Blocks in registers are good in
- * both. */
-static void copy_blocks(uint8_t *to, const uint8_t *from, uint64_t bytes)
+ * where this host is itself emulated: TCG does it byte by byte, and vectors in pieces. Words in
+ * registers are good in both. */
+static void copy_words(uint8_t *to, const uint8_t *from, uint64_t bytes)
 {
-    enum { BLOCK = 64 };
-    while (bytes >= BLOCK) {
-        __builtin_memcpy(to, from, BLOCK);
-        __asm__ volatile("" ::: "memory"); /* or the compiler makes one memcpy() of the loop */
-        to += BLOCK;
-        from += BLOCK;
-        bytes -= BLOCK;
+    uint64_t words[4];
+    while (bytes >= sizeof(words)) {
+        __builtin_memcpy(words, from, sizeof(words));
+        /* Or the compiler makes one memcpy() of the loop. */
+        __asm__("" : "+r"(words[0]), "+r"(words[1]), "+r"(words[2]), "+r"(words[3]));
+        __builtin_memcpy(to, words, sizeof(words));
+        to += sizeof(words);
+        from += sizeof(words);
+        bytes -= sizeof(words);
     }
     memcpy(to, from, bytes);
 }
@@ -318,7 +320,7 @@ int32_t vh_memory_write(struct vh_memory *memory, uint64_t gpa, const void *data
                        what, (unsigned long long)((bytes + 1023) >> 10), (unsigned long long)gpa,
                        (unsigned long long)(memory->total >> 20));
     }
-    copy_blocks(target, data, bytes);
+    copy_words(target, data, bytes);
     return VMMHPC_OK;
 }
 

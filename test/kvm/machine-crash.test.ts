@@ -3,7 +3,7 @@
 import { expect, it } from "vitest";
 import { formatStopInfo, Machine, type MachineOptions } from "../../src/vmm/index.js";
 import { missing, suite } from "../support/capabilities.js";
-import { finish, guest, PATIENCE, run, Transcript } from "../support/machines.js";
+import { busy, finish, guest, PATIENCE, run, Transcript } from "../support/machines.js";
 import { LOAD_ADDRESS } from "../support/payloads.js";
 import { hex } from "../support/raw-guest.js";
 
@@ -91,7 +91,7 @@ suite("guests that go wrong", { needs: ["triple-fault"] }, () => {
   it(
     "machines that crash do not disturb one that works",
     async () => {
-      await using bystander = await Machine.create(guest("busy", { mode: 2 }));
+      await using bystander = await Machine.create(busy(2));
       const transcript = new Transcript(bystander);
       bystander.start();
       await transcript.until("busy: ready\n");

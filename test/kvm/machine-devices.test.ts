@@ -3,7 +3,7 @@
 import { expect, it } from "vitest";
 import { type AccessValue, ArgumentError, type Device, DeviceError, Machine } from "../../src/vmm/index.js";
 import { suite } from "../support/capabilities.js";
-import { finish, guest, PATIENCE, withRunning } from "../support/machines.js";
+import { busy, finish, guest, PATIENCE, withRunning } from "../support/machines.js";
 import { EXIT_PORT, SCRATCH_ADDRESS, SCRATCH_PORT } from "../support/payloads.js";
 
 interface Access {
@@ -139,7 +139,7 @@ suite("devices in this thread", { needs: ["kvm"] }, () => {
   it(
     "devices come and go while the guest runs",
     async () => {
-      await withRunning(guest("busy", { mode: 3 }), "busy: ready\n", async (machine) => {
+      await withRunning(busy(3), "busy: ready\n", async (machine) => {
         for (let i = 0; i < 10; i++) {
           let handle: ReturnType<Machine["addDevice"]> | undefined;
           const device = recorder(port);
@@ -161,7 +161,7 @@ suite("devices in this thread", { needs: ["kvm"] }, () => {
   it(
     "a device adds others from inside its handler, and they work",
     async () => {
-      await withRunning(guest("busy", { mode: 3 }), "busy: ready\n", async (machine) => {
+      await withRunning(busy(3), "busy: ready\n", async (machine) => {
         const second = recorder({ space: "pio", base: 0x700, bytes: 1 });
         await new Promise<void>((resolve) => {
           let added = false;
@@ -189,7 +189,7 @@ suite("devices in this thread", { needs: ["kvm"] }, () => {
     "pause, stop and dispose while a device answers",
     async () => {
       for (const end of ["pause", "stop", "dispose"] as const) {
-        const machine = await Machine.create(guest("busy", { mode: 3 }, { cpus: 2 }));
+        const machine = await Machine.create(busy(3, { cpus: 2 }));
         const called = new Promise<void>((resolve) => {
           machine.addDevice({ ...port, write: () => resolve() });
         });
@@ -205,7 +205,7 @@ suite("devices in this thread", { needs: ["kvm"] }, () => {
   it(
     "a device disposes of its own machine",
     async () => {
-      const machine = await Machine.create(guest("busy", { mode: 3 }));
+      const machine = await Machine.create(busy(3));
       const disposed = new Promise<void>((resolve) => {
         machine.addDevice({ ...port, write: () => void machine.dispose().then(resolve) });
       });

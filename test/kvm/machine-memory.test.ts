@@ -5,7 +5,7 @@ import { expect, it } from "vitest";
 import { Machine, type MemoryBacking } from "../../src/vmm/index.js";
 import { suite } from "../support/capabilities.js";
 import { residentBytes } from "../support/leaks.js";
-import { finish, guest, PATIENCE, run, withRunning } from "../support/machines.js";
+import { busy, finish, guest, PATIENCE, run, withRunning } from "../support/machines.js";
 
 const MIB = 1 << 20;
 const GIB = 1n << 30n;
@@ -171,7 +171,7 @@ suite("guest memory", { needs: ["kvm"] }, () => {
   it(
     "is zero again after a reset, all of it",
     async () => {
-      await withRunning(guest("busy", { mode: 1 }), "busy: ready\n", async (machine, transcript) => {
+      await withRunning(busy(1), "busy: ready\n", async (machine, transcript) => {
         machine.memory.bytes(8 * MIB, MIB).fill(0xa5);
         machine.reset();
         await transcript.until("busy: ready\nbusy: ready\n");

@@ -3,7 +3,7 @@
 import { expect, it } from "vitest";
 import { type ExitStats, Machine, type MachineStats, type VcpuStats } from "../../src/vmm/index.js";
 import { suite } from "../support/capabilities.js";
-import { finish, guest, nextReset, PATIENCE, run, withRunning } from "../support/machines.js";
+import { busy, finish, guest, nextReset, PATIENCE, run, withRunning } from "../support/machines.js";
 
 /** Exits of a printed character (LSR, THR), and of the end (exit status, sleep control). */
 const PER_CHARACTER = 2;
@@ -107,7 +107,7 @@ suite("statistics", { needs: ["kvm"] }, () => {
   it(
     "kicks are counted; a guest without exits is kicked by a pause",
     async () => {
-      await withRunning(guest("busy", { mode: 0 }), "busy: ready\n", async (machine) => {
+      await withRunning(busy(0), "busy: ready\n", async (machine) => {
         const { kicks = 0 } = machine.stats().vcpus[0] ?? {};
         for (let i = 0; i < 5; i++) {
           await machine.pause();
@@ -148,7 +148,7 @@ suite("statistics", { needs: ["kvm"] }, () => {
   it(
     "can be read at any time while the guest runs, and only grow",
     async () => {
-      await withRunning(guest("busy", { mode: 3 }), "busy: ready\n", async (machine) => {
+      await withRunning(busy(3), "busy: ready\n", async (machine) => {
         let before = machine.stats();
         for (let i = 0; i < 100; i++) {
           const now = machine.stats();

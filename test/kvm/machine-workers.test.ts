@@ -10,7 +10,7 @@ import { expect, it } from "vitest";
 import { packageRoot } from "../../src/ffi/library.js";
 import { DeviceError, type DeviceModule, Machine } from "../../src/vmm/index.js";
 import { suite } from "../support/capabilities.js";
-import { finish, guest, PATIENCE, run, withRunning } from "../support/machines.js";
+import { busy, finish, guest, PATIENCE, run, withRunning } from "../support/machines.js";
 import type { ModuleData } from "./machine-device-module.js";
 
 const FILE = join(packageRoot(), "dist/test/kvm/machine-device-module.js");
@@ -78,7 +78,7 @@ suite("devices in Workers", { needs: ["kvm"] }, () => {
     async () => {
       const counts = shared(2);
       const options = { cpus: 2, deviceModules: modules("counter", counts) };
-      await withRunning(guest("busy", { mode: 3 }, options), "busy: ready\n", async (machine, transcript) => {
+      await withRunning(busy(3, options), "busy: ready\n", async (machine, transcript) => {
         for (let i = 0; i < 20; i++) {
           await machine.pause();
           const seen = counts[2];
@@ -156,8 +156,8 @@ suite("devices in Workers", { needs: ["kvm"] }, () => {
       const counts = shared(2);
       const options = { cpus: 2, deviceModules: modules("counter", counts) };
       await (await Machine.create(guest("hello", {}, options))).dispose();
-      for (const mode of [0, 1, 3]) {
-        const machine = await Machine.create(guest("busy", { mode }, options));
+      for (const mode of [0, 1, 3] as const) {
+        const machine = await Machine.create(busy(mode, options));
         machine.start();
         const ended = machine.wait();
         await machine.dispose();
@@ -175,7 +175,7 @@ suite("devices in Workers", { needs: ["kvm"] }, () => {
         import { Machine } from ${path("src/vmm/index.js")};
         import { payload } from ${path("test/support/payloads.js")};
         const machine = await Machine.create({
-          ...payload("busy", { mode: 0 }), memory: 4 << 20, cpus: 2,
+          ...payload("busy", { mode: 2 }), memory: 4 << 20, cpus: 2,
           deviceModules: [{ module: ${JSON.stringify(FILE)}, data: { what: "counter" } }],
         });
         machine.console.on("data", () => {

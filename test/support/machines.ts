@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Tiny guests through Machine: make one, run it, keep what it printed. */
 import { Machine, type MachineOptions, type MachineStats, type StopInfo } from "../../src/vmm/index.js";
-import { type PayloadName, type PayloadParameters, payload } from "./payloads.js";
+import { LOAD_ADDRESS, type PayloadName, type PayloadParameters, payload } from "./payloads.js";
 import { currentPlace, rounds } from "./places.js";
+import { hex } from "./raw-guest.js";
 
 /** For whatever a guest does: an emulated CPU may be hundreds of times slower than this one. */
 export const PATIENCE = 180_000;
@@ -20,6 +21,32 @@ export function guest<N extends PayloadName>(
   options: GuestOptions = {},
 ): MachineOptions {
   return { memory: 16 << 20, ...options, ...payload(name, parameters) };
+}
+
+/** Prints "busy: ready", then spins with interrupts on. */
+const SPIN = `
+  48 8d 35 10 00 00 00 ;       lea  rsi, [text]
+  66 ba f8 03          ;       mov  dx, 0x3f8
+  ac                   ; next: lodsb
+  84 c0                ;       test al, al
+  74 03                ;       jz   spin
+  ee                   ;       out  dx, al
+  eb f8                ;       jmp  next
+  fb                   ; spin: sti
+  eb fe                ;       jmp  $
+  90`;
+
+/**
+ * A guest that is busy for ever: payload `busy` in mode 1 to 3; in mode 0 one that spins. Bochs gets no
+ * interrupt to its host while a guest spins with interrupts off, and then all of it hangs: the payload's
+ * mode 0, and APs that wait in a loop, are not for every place.
+ */
+export function busy(mode: 0 | 1 | 2 | 3, options: GuestOptions = {}): MachineOptions {
+  if (mode !== 0) {
+    return guest("busy", { mode }, options);
+  }
+  const kernel = Buffer.concat([hex(SPIN), Buffer.from("busy: ready\n\0")]);
+  return { memory: 16 << 20, ...options, kernel, kind: "flat64", loadAddress: LOAD_ADDRESS.flat64 };
 }
 
 /** All that the console says from now on; `until` resolves once it has said a text (all of it: at its end). */

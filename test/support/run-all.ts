@@ -56,7 +56,7 @@ function run(stage: Stage): Promise<number> {
   const log = openSync(logFile(stage), "w");
   // In a process group of its own, which ends with us, whatever ends us.
   const child = spawn("setpriv", ["--pdeathsig", "TERM", ...stage.argv], {
-    env: { ...process.env, ...stage.env },
+    env: { ...process.env, NO_COLOR: "1", ...stage.env },
     stdio: ["ignore", log, log],
     detached: true,
   });
@@ -172,5 +172,5 @@ clearInterval(progress);
 if (interrupted !== undefined) {
   process.exit(128 + constants.signals[interrupted]);
 }
-const expected = wanted.length === 0 ? allTestFiles(process.cwd()) : [];
+const expected = wanted.length === 0 ? allTestFiles(process.cwd()) : undefined;
 process.exitCode = report(merge(collect(all), expected), join(RESULTS, "table.md"));

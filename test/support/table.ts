@@ -28,8 +28,12 @@ const MARKS = { passed: "✓", failed: "✗", skipped: "–" } as const;
 /** Of two results of one test in one place (two parts), the one that counts. */
 const WEIGHT: Readonly<Record<TestRecord["state"], number>> = { failed: 2, passed: 1, skipped: 0 };
 
-/** Join the results of all places. @param files test files that there are: one without results is a problem */
-export function merge(results: readonly PlaceResults[], files: readonly string[]): Table {
+/**
+ * Join the results of all places.
+ * @param files test files that there are: one without results is a problem, and so is a test that ran nowhere.
+ * Undefined: only part of the tests was run
+ */
+export function merge(results: readonly PlaceResults[], files: readonly string[] | undefined): Table {
   const rows = new Map<string, Row & { readonly at: Map<Place, TestRecord> }>();
   for (const { place, records } of results) {
     for (const record of records) {
@@ -44,9 +48,10 @@ export function merge(results: readonly PlaceResults[], files: readonly string[]
   const records = sorted.flatMap((row) => [...row.at.values()]);
   const count = (state: TestRecord["state"]) => records.filter((record) => record.state === state).length;
   const errors = results.flatMap((r) => r.errors.map((error) => `${r.place}: ${error}`));
-  const nowhere = sorted.filter((row) => [...row.at.values()].every((record) => record.state === "skipped"));
+  const skippedEverywhere = (row: Row) => [...row.at.values()].every((record) => record.state === "skipped");
+  const nowhere = files === undefined ? [] : sorted.filter(skippedEverywhere);
   const seen = new Set(sorted.map((row) => row.file));
-  const missing = files.filter((file) => !seen.has(file));
+  const missing = (files ?? []).filter((file) => !seen.has(file));
   const failures = sorted.flatMap((row) =>
     [...row.at]
       .filter(([, record]) => record.state === "failed")
