@@ -4,17 +4,21 @@ SHELL := /bin/bash
 export PATH := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/v3m/node/bin:$(PATH)
 JOBS := $(shell nproc)
 
-.PHONY: run build test test-full native firmware ts setup-run setup-test lint format bench clean
+.PHONY: run build test test-full native firmware noise programs ts setup-run setup-test lint format bench clean
 
 run: setup-run build
 	node dist/examples/debian.js
 
-build: native firmware ts
+build: native firmware noise ts
 
 native:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native release
 firmware:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C firmware
+noise:
+	@$(MAKE) --no-print-directory -s -C src/noise
+programs:
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -C test/programs
 ts:
 	@scripts/build-ts
 
@@ -23,10 +27,10 @@ setup-run:
 setup-test:
 	@scripts/setup test
 
-test: setup-test build
+test: setup-test build programs
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native asan fuzz
 	scripts/test
-test-full: setup-test build
+test-full: setup-test build programs
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native asan fuzz
 	V3M_TEST_FULL=1 scripts/test
 
@@ -41,8 +45,12 @@ format:
 bench: build
 	node dist/bench/boot.js
 	node dist/bench/exit.js
+	@$(MAKE) --no-print-directory -s -C test/programs bench
+	node dist/bench/lwk.js
 
 clean:
 	rm -rf dist results
 	$(MAKE) -C native clean
 	$(MAKE) -C firmware clean
+	$(MAKE) -C src/noise clean
+	$(MAKE) -C test/programs clean

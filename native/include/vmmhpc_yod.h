@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Between the lightweight kernel (firmware/lwk) and its launcher yod (native/yod): the launch module
- * that carries the application into the guest, the port that the guest rings, the slots through which
- * it ships system calls, and the report it leaves at its end. Little-endian, x86-64.
+ * Between the lightweight kernel (firmware/lwk) and its launcher yod (native/yod): the launch
+ * module that carries the application into the guest, the port that the guest rings, the slots
+ * through which it ships system calls, and the report it leaves at its end. Little-endian, x86-64.
  *
- * Shared by both sides, and by nothing else. The guest is not trusted: the launcher checks whatever it
- * reads here, and copies a slot before it looks at it.
+ * Shared by both sides, and by nothing else. The guest is not trusted: the launcher checks whatever
+ * it reads here, and copies a slot before it looks at it.
  */
 #ifndef VMMHPC_YOD_H
 #define VMMHPC_YOD_H
 
 #include <stdint.h>
+
+/* What uname() says of release and version, and /proc agrees with. */
+#define YOD_OSRELEASE "6.1.0-v3m-lwk"
+#define YOD_OSVERSION "#1 V3M lightweight kernel"
 
 /* ------------------------------------------------------------ launch module */
 
@@ -18,11 +22,12 @@
 #define YOD_LAUNCH_VERSION 1u
 
 #define YOD_LAUNCH_REPORT_CALLS (1u << 0) /* count system calls by number in the report */
+#define YOD_LAUNCH_FRESH_RAM (1u << 1)    /* RAM that the launcher did not write to is zero */
 
 /**
  * The first bytes of the module (Linux: initrd; PVH and multiboot: first module) that the kernel is
- * given. Everything else of the module follows it; offsets are from its start. The module starts on a
- * page boundary.
+ * given. Everything else of the module follows it; offsets are from its start. The module starts on
+ * a page boundary.
  */
 struct yod_launch {
     uint64_t magic;
@@ -31,8 +36,9 @@ struct yod_launch {
     uint64_t bytes;        /* of the whole module */
     uint64_t app_offset;   /* the executable: ELF64, static; on a page boundary */
     uint64_t app_bytes;
-    uint64_t strings_offset; /* argc arguments, envc environment strings, then the executable's path: */
-    uint64_t strings_bytes;  /* each ends in NUL */
+    /* argc arguments, envc environment strings, then the executable's path: each ends in NUL */
+    uint64_t strings_offset;
+    uint64_t strings_bytes;
     uint32_t argc;
     uint32_t envc;
     uint64_t stack_bytes; /* of the main thread; 0: the kernel chooses */
@@ -53,7 +59,7 @@ struct yod_launch {
 #define YOD_PORT 0xe00u
 #define YOD_PORT_BYTES 16u
 #define YOD_REG_MAGIC 0u    /* read: YOD_MAGIC */
-#define YOD_REG_QUEUE 4u    /* write, once: number (GPA >> 12) of the first page of struct yod_queue */
+#define YOD_REG_QUEUE 4u    /* write, once: struct yod_queue's first page (GPA >> 12) */
 #define YOD_REG_DOORBELL 8u /* write: index of a posted slot, or YOD_DOORBELL_REPORT */
 #define YOD_REG_TRACE 12u   /* write: YOD_TRACE_…; progress of the boot, for measurements */
 
@@ -74,7 +80,8 @@ struct yod_launch {
 enum yod_slot_state { YOD_SLOT_FREE = 0, YOD_SLOT_POSTED = 1, YOD_SLOT_DONE = 2 };
 
 /* Calls beside Linux's own numbers. */
-#define YOD_CALL_CANCEL 0x10000u /* args[0]: a slot; it ends soon, with -EINTR if it had not ended */
+/* args[0]: a slot; it ends soon, with -EINTR if it had not ended. */
+#define YOD_CALL_CANCEL 0x10000u
 
 #define YOD_NO_ADDRESS UINT64_MAX
 
@@ -82,10 +89,13 @@ enum yod_slot_state { YOD_SLOT_FREE = 0, YOD_SLOT_POSTED = 1, YOD_SLOT_DONE = 2 
  * One shipped system call. The guest fills it, sets state to POSTED and writes its index to the
  * doorbell. Most calls are done when that write returns; one that would block is done later.
  *
- * args: as Linux's, but every pointer is a guest-physical address, with the number of bytes there that
- * the call may use in extent (contiguous RAM, already checked against the application's rights). A null
- * pointer is YOD_NO_ADDRESS with extent 0. A path is NUL-terminated within its extent.
+ * args: as Linux's, but every pointer is a guest-physical address, with the number of bytes there
+ * that the call may use in extent (contiguous RAM, already checked against the application's
+ * rights). A null pointer is YOD_NO_ADDRESS with extent 0. A path is NUL-terminated within its
+ * extent.
+ *
  * result: as Linux's: negative errno on failure.
+ *
  * Vectored calls (readv, writev ...) do not appear: the guest ships one call for each piece.
  */
 struct yod_slot {
@@ -123,7 +133,8 @@ struct yod_report {
     uint64_t fs_base;
     uint32_t tid;
     uint32_t cpu;
-    /* Bytes at RIP, and return addresses found on the stack: by frame pointers (exact), then by scan. */
+    /* Bytes at RIP, and return addresses found on the stack: by frame pointers (exact), then by
+     * scan. */
     uint8_t code[16];
     uint32_t code_bytes;
     uint32_t backtrace_exact; /* how many of the addresses come from the frame-pointer chain */
@@ -134,11 +145,11 @@ struct yod_report {
     uint64_t ticks;     /* timer interrupts of all CPUs */
     uint64_t switches;  /* between threads */
     uint64_t shipped;   /* system calls that went to yod */
-    uint64_t tsc_entry; /* TSC at the kernel's entry, and before the application's first instruction */
-    uint64_t tsc_app;
-    uint32_t calls[YOD_REPORT_CALLS];     /* by number, with YOD_LAUNCH_REPORT_CALLS */
+    uint64_t tsc_entry; /* TSC at the kernel's entry, */
+    uint64_t tsc_app;   /* and before the application's first instruction */
+    uint32_t calls[YOD_REPORT_CALLS];        /* by number, with YOD_LAUNCH_REPORT_CALLS */
     uint32_t not_provided[YOD_REPORT_CALLS]; /* answered by ENOSYS, by number */
-    uint32_t not_provided_other;          /* beyond YOD_REPORT_CALLS */
+    uint32_t not_provided_other;             /* beyond YOD_REPORT_CALLS */
     uint32_t reserved;
     char text[256]; /* NUL-terminated */
 };
@@ -147,7 +158,8 @@ struct yod_report {
 struct yod_queue {
     uint32_t version; /* YOD_LAUNCH_VERSION */
     uint32_t slots;   /* YOD_SLOTS */
-    uint64_t signals; /* bit n - 1: signal n was sent from outside; the guest takes bits by exchange */
+    /* bit n - 1: signal n was sent from outside; the guest takes bits by exchange */
+    uint64_t signals;
     struct yod_slot slot[YOD_SLOTS];
     struct yod_report report;
 };

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * The launcher's half of function shipping: serves the system calls that an application on the lightweight
- * kernel ships (include/vmmhpc_yod.h), beneath the directories it was given and nowhere else.
+ * The launcher's half of function shipping: serves the system calls that an application on the
+ * lightweight kernel ships (include/vmmhpc_yod.h), beneath the directories it was given and nowhere
+ * else.
  *
- * A library of its own on top of libvmmhpc's public interface. Nothing here prints, exits or aborts; any
- * number of them may be in one process.
+ * A library of its own on top of libvmmhpc's public interface. Nothing here prints, exits or
+ * aborts; any number of them may be in one process.
  */
 #ifndef VMMHPC_YOD_SERVER_H
 #define VMMHPC_YOD_SERVER_H
@@ -25,32 +26,37 @@ struct vmmhpc_yod_config {
     uint32_t size;
     uint32_t root_count;
     const struct vmmhpc_yod_root *roots;
-    const char *cwd;      /* absolute; beneath a root, or relative paths fail with ENOENT */
-    const char *exe;      /* absolute path of the executable, for /proc/self/exe; readable always */
-    const char *cmdline;  /* for /proc/self/cmdline: NUL-separated */
+    const char *cwd;     /* absolute; beneath a root, or relative paths fail with ENOENT */
+    const char *exe;     /* absolute path of the executable, for /proc/self/exe; readable always */
+    const char *cmdline; /* for /proc/self/cmdline: NUL-separated */
     uint64_t cmdline_bytes;
-    int32_t fds[3];       /* standard input, output, error: duplicated */
-    uint32_t cpus;        /* what /proc and /sys describe */
+    int32_t fds[3]; /* standard input, output, error: duplicated */
+    uint32_t cpus;  /* what /proc and /sys describe */
     uint64_t memory_bytes;
+    const char *hostname; /* for /proc/sys/kernel/hostname; NULL: "lwk" */
+    uint32_t pid;         /* for /proc/self/status; 0: 1 */
+    uint32_t reserved;
 };
 
-/** Attach to a machine that was created and not started. Everything is copied. Destroy before the machine. */
+/** Attach to a machine that was created and not started. Everything is copied. Destroy before the
+ * machine. */
 VMMHPC_API int32_t vmmhpc_yod_create(struct vmmhpc *vm, const struct vmmhpc_yod_config *config,
                                      struct vmmhpc_yod **out, struct vmmhpc_error *err);
 VMMHPC_API void vmmhpc_yod_destroy(struct vmmhpc_yod *yod);
 
 /** Send a signal (1 … 64) to the application. VMMHPC_E_STATE before the guest gave its queue. */
-VMMHPC_API int32_t vmmhpc_yod_signal(struct vmmhpc_yod *yod, uint32_t signal, struct vmmhpc_error *err);
+VMMHPC_API int32_t vmmhpc_yod_signal(struct vmmhpc_yod *yod, uint32_t signal,
+                                     struct vmmhpc_error *err);
 
-/** The report that the guest left, copied and made safe (texts end in NUL, counts within their arrays).
- *  VMMHPC_E_STATE if it left none. */
+/** The report that the guest left, copied and made safe (texts end in NUL, counts within their
+ * arrays). VMMHPC_E_STATE if it left none. */
 VMMHPC_API int32_t vmmhpc_yod_get_report(struct vmmhpc_yod *yod, struct yod_report *report,
                                          struct vmmhpc_error *err);
 
 struct vmmhpc_yod_stats {
     uint32_t size;
     uint32_t reserved;
-    uint64_t entry_ns;  /* CLOCK_MONOTONIC at YOD_TRACE_ENTRY and YOD_TRACE_APP; 0: not reached */
+    uint64_t entry_ns; /* CLOCK_MONOTONIC at YOD_TRACE_ENTRY and YOD_TRACE_APP; 0: not reached */
     uint64_t app_ns;
     uint64_t app_exits; /* guest-caused exits until YOD_TRACE_APP */
     uint64_t served;    /* shipped calls that ended */
@@ -59,6 +65,7 @@ struct vmmhpc_yod_stats {
     uint64_t bytes_written;
 };
 
-VMMHPC_API int32_t vmmhpc_yod_get_stats(const struct vmmhpc_yod *yod, struct vmmhpc_yod_stats *stats);
+VMMHPC_API int32_t vmmhpc_yod_get_stats(const struct vmmhpc_yod *yod,
+                                        struct vmmhpc_yod_stats *stats);
 
 #endif

@@ -5,6 +5,7 @@ import { accessSync, constants, existsSync, readdirSync, readFileSync } from "no
 import type { Host } from "../ffi/index.js";
 import type { CapName } from "../kvm/constants.js";
 import { Kvm } from "../kvm/index.js";
+import { virtualization } from "../vmm/host.js";
 
 export type Level = "ok" | "info" | "warning" | "missing";
 
@@ -16,21 +17,12 @@ export interface Check {
   readonly hint?: string;
 }
 
-/** How `/dev/kvm` can be used here. */
-export type Virtualization = "hardware" | "pvm" | "none";
-
 function read(path: string): string | undefined {
   try {
     return readFileSync(path, "utf8").trim();
   } catch {
     return undefined;
   }
-}
-
-export function virtualization(host: Host): Virtualization {
-  if (host.kvm_status !== 0) return "none";
-  const hardware = (host.has_vmx !== 0 || host.has_svm !== 0) && !existsSync("/sys/module/kvm_pvm");
-  return hardware ? "hardware" : "pvm";
 }
 
 function cpuCheck(host: Host): Check {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `v2m doctor`: what this host offers, what is missing, and what to type to mend it. */
-import { hostFacts } from "../vmm/host.js";
-import { allChecks, type Check, type Virtualization, virtualization } from "./doctor-checks.js";
+import { hostFacts, type Virtualization, virtualization } from "../vmm/host.js";
+import { allChecks, type Check } from "./doctor-checks.js";
 import { Exit } from "./exit-codes.js";
 import { table } from "./report.js";
 

@@ -7,8 +7,11 @@ import { Command, CommanderError, Option } from "commander";
 import { packageRoot } from "../ffi/library.js";
 import { completion, SHELLS } from "./completion.js";
 import { Exit, exitCodeOf } from "./exit-codes.js";
+import { addNoiseCommand } from "./noise-command.js";
 import { errorJson, formatError } from "./report.js";
 import type { RunFlags } from "./run-options.js";
+import { addYodCommand } from "./yod-command.js";
+import { YodExit } from "./yod-exit.js";
 
 const RUN_HELP = `
 The guest's console is standard input and output. On a terminal, Ctrl-A is the escape
@@ -48,10 +51,11 @@ function buildProgram(finish: (code: number) => void): Command {
     .description("Run and manage virtual machines for HPC.")
     .version(version())
     .showSuggestionAfterError()
+    .enablePositionalOptions() // what stands behind the application of yod is the application's
     .configureHelp({ showGlobalOptions: false })
     .addHelpText(
       "after",
-      "\nExamples:\n  v2m doctor                                  what this host can do\n  v2m run --kernel vmlinuz --append console=ttyS0   boot a kernel in the foreground\n",
+      "\nExamples:\n  v2m doctor                                  what this host can do\n  v2m run --kernel vmlinuz --append console=ttyS0   boot a kernel in the foreground\n  v2m yod ./app input.dat                     run a static program on the lightweight kernel\n",
     );
 
   program
@@ -90,6 +94,9 @@ function buildProgram(finish: (code: number) => void): Command {
       const { run } = await import("./run.js");
       finish(await run(flags));
     });
+
+  addYodCommand(program, finish);
+  addNoiseCommand(program, finish);
 
   program
     .command("doctor")
@@ -135,8 +142,9 @@ async function main(argv: readonly string[]): Promise<number> {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return Exit.OK; // --help, --version
       if (error.code === "commander.help") return Exit.USAGE; // no verb: help was printed
-      process.stderr.write("hint: v2m --help lists the commands, v2m run --help the options\n");
-      return Exit.USAGE;
+      const verb = argv[2] === "yod" ? "yod" : "run";
+      process.stderr.write(`hint: v2m --help lists the commands, v2m ${verb} --help the options\n`);
+      return verb === "yod" ? YodExit.FAILED : Exit.USAGE;
     }
     const json = argv.includes("--json");
     process.stderr.write(

@@ -35,7 +35,8 @@ const BACKINGS: Readonly<Record<string, MemoryBacking>> = {
   memfd: "memfd",
 };
 
-function backing(value: string | boolean): MemoryBacking {
+/** What backs guest RAM, by the value of --hugepages. @throws UsageError */
+export function backing(value: string | boolean): MemoryBacking {
   const found = BACKINGS[value === true ? "2M" : String(value)];
   if (found === undefined) {
     throw new UsageError(`--hugepages ${value}: unknown`, `one of ${Object.keys(BACKINGS).join(", ")}`);

@@ -12,7 +12,7 @@ export * from "./backend.js";
 export * from "./device.js";
 export * from "./footprint.js";
 export * from "./guest-memory.js";
-export { hostFacts } from "./host.js";
+export { hostFacts, type Virtualization, virtualization } from "./host.js";
 export * from "./machine.js";
 export * from "./options.js";
 export * from "./stats.js";

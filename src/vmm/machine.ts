@@ -242,6 +242,14 @@ export class Machine extends EventEmitter<MachineEvents> {
     native.irqSet(this.#open(), gsi, level);
   }
 
+  /**
+   * libvmmhpc's own handle, for native libraries on top of it (src/yod): valid until `dispose()`, to which
+   * destroying it is left.
+   */
+  get nativeHandle(): native.MachineHandle {
+    return this.#open();
+  }
+
   stats(): MachineStats {
     this.#open();
     return this.#stats.read();

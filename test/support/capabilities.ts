@@ -9,19 +9,24 @@ import { readFileSync } from "node:fs";
 import { describe } from "vitest";
 import { V3mError } from "../../src/errors.js";
 import { Kvm } from "../../src/kvm/index.js";
+import { hostFacts, virtualization } from "../../src/vmm/host.js";
 
 /**
  * - `kvm`: /dev/kvm of any kind opens and makes a VM
  * - `linux-guest`: that, with hardware (or emulated hardware) virtualization: stock Linux kernels boot
+ * - `lwk`: the same for the lightweight kernel: a KVM without hardware (PVM) cannot run it
+ * - `avx2`: guests have AVX2: the CPU has it, and KVM can give XSAVE to guests
  * - `svm`, `vmx`: that, of AMD's or Intel's kind
  * - `triple-fault`: `kvm`, and a guest's triple fault gets to KVM; in the Bochs machine its debugger stops there
  * - `root`: effective user id 0
  */
-export type Capability = "kvm" | "linux-guest" | "svm" | "vmx" | "triple-fault" | "root";
+export type Capability = "kvm" | "linux-guest" | "lwk" | "avx2" | "svm" | "vmx" | "triple-fault" | "root";
 
 export const CAPABILITIES: readonly Capability[] = [
   "kvm",
   "linux-guest",
+  "lwk",
+  "avx2",
   "svm",
   "vmx",
   "triple-fault",
@@ -70,6 +75,20 @@ function detect(capability: Capability): string | undefined {
         (cpuFlags().has("svm") || cpuFlags().has("vmx")
           ? undefined
           : "no hardware virtualization: neither svm nor vmx in /proc/cpuinfo")
+      );
+    case "lwk":
+      return (
+        missing("kvm") ??
+        (virtualization(hostFacts()) === "hardware"
+          ? undefined
+          : "no virtualization hardware behind /dev/kvm: system calls do not reach a guest's kernel")
+      );
+    case "avx2":
+      return (
+        missing("kvm") ??
+        (cpuFlags().has("avx2") && hostFacts().xsave_broken === 0
+          ? undefined
+          : "guests have no AVX2 here: the CPU has none, or its XSAVE does not work in guests")
       );
     case "svm":
     case "vmx":

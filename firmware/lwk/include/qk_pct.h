@@ -58,7 +58,9 @@ enum pct_event_kind {
     PCT_EVENT_START = 1,   /* first of all */
     PCT_EVENT_CALL = 2,    /* thread tid made a system call that the QK does not provide itself */
     PCT_EVENT_SHIPPED = 3, /* yod's interrupt: slots are done, or signals were set */
-    PCT_EVENT_END = 4      /* the application ended: `end` says how; no thread of it runs any more */
+    PCT_EVENT_END = 4,     /* the application ended: `end` says how; no thread of it runs any more */
+    PCT_EVENT_CANCEL = 5   /* a signal waits for thread tid, whose call has been fetched and not been
+                            * replied to: if it may take long, end it, with -EINTR */
 };
 
 /* As enum yod_end. */

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Exceptions, interrupts and system calls: save the registers as struct frame, call C, go on with the
+ * frame that C returns.
+ *
+ * From user mode the CPU pushes straight into struct thread (tss.rsp0 is the end of its frame), then
+ * we change to the CPU's stack. In the QK the frame goes onto the stack in use.
+ */
+#include "x86.h"
+
+#define CPU_STACK %gs:8
+#define CPU_USER_RSP %gs:16
+#define CPU_RSP0 %gs:32
+#define VEC_SYSCALL 0x100
+#define VECTORS 0x30
+
+    /* With SMAP a program's AC flag would let the QK touch its memory by mistake. A no-op until
+     * features_init() has found SMAP and patched it. */
+    .macro smap_site bytes:vararg
+9:  .byte 0x0f, 0x1f, 0x00
+    .pushsection .smap_sites, "a"
+    .quad 9b
+    .byte \bytes, 0, 0, 0, 0, 0
+    .popsection
+    .endm
+#define CLAC smap_site 0x0f, 0x01, 0xca
+
+    .macro push_registers
+    push %rdi
+    push %rsi
+    push %rdx
+    push %rcx
+    push %rax
+    push %r8
+    push %r9
+    push %r10
+    push %r11
+    push %rbx
+    push %rbp
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    .endm
+
+    .macro pop_registers_but_rcx_r11
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbp
+    pop %rbx
+    .endm
+
+    .text
+    /* Stubs of 16 bytes each, one a vector: error code (0 where the CPU pushes none), vector. */
+    .globl vector_stubs
+    .balign 16
+vector_stubs:
+    .set vector, 0
+    .rept VECTORS
+    .balign 16
+    /* #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX have one (SDM 3A, table 6-1; APM 2, 8.2). */
+    .if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30)
+    push $0
+    .endif
+    push $vector
+    jmp trap_common
+    .set vector, vector + 1
+    .endr
+
+trap_common:
+    testb $3, 24(%rsp)
+    jz trap_kernel
+    swapgs
+    push_registers
+    mov %rsp, %rdi
+    mov CPU_STACK, %rsp
+    cld
+    CLAC
+    call user_trap
+    jmp return_to_user
+
+    /* NMI, #DF and #MC arrive here too, on stacks of their own; gs may be anything then. */
+trap_kernel:
+    push_registers
+    mov %rsp, %rdi
+    mov %rsp, %rbp
+    and $-16, %rsp
+    cld
+    CLAC
+    call kernel_trap
+    mov %rbp, %rsp
+    pop_registers_but_rcx_r11
+    pop %r11
+    pop %r10
+    pop %r9
+    pop %r8
+    pop %rax
+    pop %rcx
+    pop %rdx
+    pop %rsi
+    pop %rdi
+    add $16, %rsp
+    iretq
+
+    .globl syscall_entry
+syscall_entry: /* rcx: rip, r11: rflags; interrupts off by SFMASK */
+    swapgs
+    mov %rsp, CPU_USER_RSP
+    mov CPU_RSP0, %rsp
+    push $SEL_USER_DS
+    push CPU_USER_RSP
+    push %r11
+    push $SEL_USER_CS
+    push %rcx
+    push %rax
+    push $VEC_SYSCALL
+    push_registers
+    mov %rsp, %rdi
+    mov CPU_STACK, %rsp
+    CLAC
+    call user_syscall
+
+    /* rax: frame. SYSRET where the registers allow it; never with a RIP outside the application's
+     * half: on Intel CPUs that faults in supervisor mode on the user's stack (SDM 2B, SYSRET). */
+    .globl return_to_user
+return_to_user:
+    mov %rax, %rsp
+    pop_registers_but_rcx_r11
+    mov 8 * 8 + 8(%rsp), %rcx  /* vector */
+    cmp $VEC_SYSCALL, %rcx
+    jne return_by_iret
+    mov 11 * 8(%rsp), %rcx     /* rip */
+    cmp 5 * 8(%rsp), %rcx      /* saved rcx */
+    jne return_by_iret
+    mov 13 * 8(%rsp), %r11     /* rflags */
+    cmp 0(%rsp), %r11          /* saved r11 */
+    jne return_by_iret
+    test $(FLAG_TF | FLAG_RF), %r11d
+    jnz return_by_iret
+    shr $47, %rcx
+    jnz return_by_iret
+    pop %r11
+    pop %r10
+    pop %r9
+    pop %r8
+    pop %rax
+    pop %rcx
+    pop %rdx
+    pop %rsi
+    pop %rdi
+    mov 5 * 8(%rsp), %rsp
+    swapgs
+    sysretq
+
+return_by_iret:
+    pop %r11
+    pop %r10
+    pop %r9
+    pop %r8
+    pop %rax
+    pop %rcx
+    pop %rdx
+    pop %rsi
+    pop %rdi
+    add $16, %rsp
+    swapgs
+    iretq
+
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Binding of libvmmhpc-yod.so (native/yod/yod.h): the server of an application's file calls. A library of
+ * its own on top of libvmmhpc, loaded with the first launch.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import koffi from "koffi";
+import { LibraryError } from "../errors.js";
+import { type Bound, library, packageRoot, type Signature } from "../ffi/library.js";
+import type { MachineHandle } from "../ffi/machine.js";
+
+const RELATIVE = "native/build/release/libvmmhpc-yod.so";
+const KERNEL = "firmware/build/lwk.elf";
+
+declare const serverBrand: unique symbol;
+/** An opaque struct vmmhpc_yod *. */
+export type ServerHandle = bigint & { readonly [serverBrand]: true };
+
+/** yod.h as it is in C. */
+export interface YodApi {
+  create(vm: MachineHandle, config: Uint8Array, out: BigUint64Array, err: Uint8Array): number;
+  destroy(yod: ServerHandle): void;
+  signal(yod: ServerHandle, signal: number, err: Uint8Array): number;
+  getReport(yod: ServerHandle, report: Uint8Array, err: Uint8Array): number;
+  getStats(yod: ServerHandle, stats: Uint8Array): number;
+}
+
+const P = "void *";
+
+/** What the functions are bound with; a unit test compares it with the header. */
+export const YOD_SIGNATURES: { readonly [K in keyof YodApi]: Signature } = {
+  create: ["vmmhpc_yod_create", "int32_t", [P, P, P, P]],
+  destroy: ["vmmhpc_yod_destroy", "void", [P]],
+  signal: ["vmmhpc_yod_signal", "int32_t", [P, "uint32_t", P]],
+  getReport: ["vmmhpc_yod_get_report", "int32_t", [P, P, P]],
+  getStats: ["vmmhpc_yod_get_stats", "int32_t", [P, P]],
+};
+
+type BoundApi = { readonly [K in keyof YodApi]: Bound<YodApi[K]> };
+
+/** Where libvmmhpc-yod.so is: `V3M_LIBVMMHPC_YOD` if set, else the release build in this package. */
+export function yodLibraryPath(): string {
+  return process.env.V3M_LIBVMMHPC_YOD || join(packageRoot(), RELATIVE);
+}
+
+/** Where the lightweight kernel is: `V3M_LWK` if set, else the build in this package. */
+export function lightweightKernelPath(): string {
+  return process.env.V3M_LWK || join(packageRoot(), KERNEL);
+}
+
+let loaded: BoundApi | undefined;
+
+/**
+ * The functions, bound at the first call.
+ * @throws LibraryError (`E_NO_LIBRARY`)
+ */
+export function yodLibrary(): BoundApi {
+  if (loaded === undefined) {
+    library(); // first: the other one needs its symbols
+    const path = yodLibraryPath();
+    if (!existsSync(path)) {
+      throw new LibraryError("E_NO_LIBRARY", `libvmmhpc-yod is not at ${path}`, {
+        hint: process.env.V3M_LIBVMMHPC_YOD ? "correct or unset V3M_LIBVMMHPC_YOD" : "make build",
+      });
+    }
+    try {
+      const so = koffi.load(path);
+      const bind = ([symbol, result, args]: Signature) => so.func(symbol, result, [...args]);
+      loaded = Object.fromEntries(
+        Object.entries<Signature>(YOD_SIGNATURES).map(([name, signature]) => [name, bind(signature)]),
+      ) as unknown as BoundApi;
+    } catch (cause) {
+      throw new LibraryError("E_NO_LIBRARY", `cannot load ${path}: ${String(cause)}`, {
+        hint: "make build",
+        cause,
+      });
+    }
+  }
+  return loaded;
+}
