@@ -7,7 +7,7 @@ JOBS := $(shell nproc)
 .PHONY: run build test test-full native firmware noise programs ts setup-run setup-test lint format bench clean
 
 run: setup-run build
-	node dist/examples/debian.js
+	node dist/examples/first-run.js
 
 build: native firmware noise ts
 

@@ -182,11 +182,6 @@ int64_t yd_call_fcntl(struct yd_op *op)
 
 /* -------------------------------------------------------------------------- ioctl */
 
-static bool has_host(const struct yd_file *file)
-{
-    return file->fd >= 0 && (file->flags & O_PATH) == 0;
-}
-
 static int64_t get_terminal(struct yd_op *op, const struct yd_file *file)
 {
     struct termios settings; /* the kernel's */
@@ -248,7 +243,7 @@ int64_t yd_call_ioctl(struct yd_op *op)
                    : set_flags(op, file,
                                on != 0 ? flags | O_NONBLOCK : flags & ~(uint32_t)O_NONBLOCK);
     }
-    if (!has_host(file)) {
+    if (file->fd < 0 || (yd_file_flags(file, op->yod) & O_PATH) != 0) {
         return -ENOTTY;
     }
     switch (request) {

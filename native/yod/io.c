@@ -2,6 +2,7 @@
 /* Data: straight between the host's files and the guest's memory. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -21,6 +22,17 @@ static void count(atomic_uint_least64_t *counter, int64_t bytes)
 }
 
 enum direction { IN, OUT };
+
+/* An error may have sent this thread a signal, also where part was written before (server.c). */
+static int64_t failed(struct yd_op *op, int error)
+{
+    if (error == EPIPE) {
+        op->raised = SIGPIPE;
+    } else if (error == EFBIG) {
+        op->raised = SIGXFSZ;
+    }
+    return -error;
+}
 
 static ssize_t move(const struct yd_file *file, enum direction way, char *memory, size_t bytes,
                     off_t offset)
@@ -42,7 +54,8 @@ static int64_t transfer(struct yd_op *op, const struct yd_file *file, enum direc
         ssize_t moved =
             move(file, way, memory + done, piece, offset < 0 ? -1 : offset + (off_t)done);
         if (moved < 0) {
-            return done > 0 ? (int64_t)done : -errno;
+            int64_t error = failed(op, errno);
+            return done > 0 ? (int64_t)done : error;
         }
         done += (uint64_t)moved;
         if ((size_t)moved < piece || atomic_load(&op->yod->closing)) {
@@ -87,6 +100,7 @@ static int64_t stream_out(struct yd_op *op, struct yd_file *file, const char *me
             return yd_wait_for(op, POLLOUT);
         }
         if (put < 0) {
+            (void)failed(op, (int)-put);
             return op->done > 0 ? (int64_t)op->done : put;
         }
         op->done += (uint64_t)put;
@@ -230,7 +244,7 @@ int64_t yd_call_ftruncate(struct yd_op *op)
     if (file->read_only) {
         return -EROFS;
     }
-    return ftruncate(file->fd, (off_t)op->args[1]) < 0 ? -errno : 0;
+    return ftruncate(file->fd, (off_t)op->args[1]) < 0 ? failed(op, errno) : 0;
 }
 
 int64_t yd_call_truncate(struct yd_op *op)
@@ -262,7 +276,7 @@ int64_t yd_call_truncate(struct yd_op *op)
         int fd = yd_place_open(&place, O_WRONLY);
         result = fd;
         if (fd >= 0) {
-            result = ftruncate(fd, (off_t)op->args[1]) < 0 ? -errno : 0;
+            result = ftruncate(fd, (off_t)op->args[1]) < 0 ? (int)failed(op, errno) : 0;
             (void)close(fd);
         }
     }
@@ -280,7 +294,7 @@ int64_t yd_call_fallocate(struct yd_op *op)
         return -EROFS;
     }
     int result = fallocate(file->fd, (int)op->args[1], (off_t)op->args[2], (off_t)op->args[3]);
-    return result < 0 ? -errno : 0;
+    return result < 0 ? failed(op, errno) : 0;
 }
 
 int64_t yd_call_fsync(struct yd_op *op)

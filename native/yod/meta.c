@@ -39,7 +39,7 @@ static int by_descriptor(struct yd_op *op, uint64_t fd, bool path_too, struct ta
     if (t->file == NULL) {
         return -EBADF;
     }
-    if (!path_too && (t->file->flags & O_PATH) != 0) {
+    if (!path_too && (yd_file_flags(t->file, op->yod) & O_PATH) != 0) {
         forget(t);
         return -EBADF;
     }

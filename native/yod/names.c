@@ -51,6 +51,24 @@ static bool writable(const struct yd_parent *parent)
     return parent->place.fd >= 0 && parent->place.root->writable;
 }
 
+/* What is under the name itself: a slash at its end would have a link followed, out of sight. */
+static int look(const struct yd_parent *parent, struct stat *info)
+{
+    char name[YD_PATH];
+    size_t length = strlen(parent->name);
+    while (length > 0 && parent->name[length - 1] == '/') {
+        length--;
+    }
+    (void)snprintf(name, sizeof(name), "%.*s", (int)length, parent->name);
+    return fstatat(parent->place.fd, name, info, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : -errno;
+}
+
+static bool pinned(const struct yd_op *op, const struct yd_parent *parent)
+{
+    struct stat info;
+    return op->yod->pinned_count > 0 && look(parent, &info) == 0 && yd_is_pinned(op->yod, &info);
+}
+
 /* Something that may be there already: it is a better answer than EROFS, and `mkdir -p` needs it.
  */
 static int refuse_new(struct yd_op *op, const struct yd_parent *parent)
@@ -59,8 +77,7 @@ static int refuse_new(struct yd_op *op, const struct yd_parent *parent)
     if (parent->place.fd < 0) {
         return made_child(op, parent, -EEXIST);
     }
-    return fstatat(parent->place.fd, parent->name, &info, AT_SYMLINK_NOFOLLOW) == 0 ? -EEXIST
-                                                                                    : -EROFS;
+    return look(parent, &info) == 0 ? -EEXIST : -EROFS;
 }
 
 static int refuse_old(struct yd_op *op, const struct yd_parent *parent)
@@ -70,8 +87,8 @@ static int refuse_old(struct yd_op *op, const struct yd_parent *parent)
         int result = made_child(op, parent, -EBUSY);
         return result == -EROFS ? -ENOENT : result;
     }
-    return fstatat(parent->place.fd, parent->name, &info, AT_SYMLINK_NOFOLLOW) == 0 ? -EROFS
-                                                                                    : -errno;
+    int result = look(parent, &info);
+    return result == 0 ? -EROFS : result;
 }
 
 /* --------------------------------------------------------------------------- mkdir */
@@ -95,11 +112,14 @@ static int64_t do_mkdir(struct yd_op *op, uint64_t dirfd, uint32_t path_at, uint
     result = mkdirat(parent.place.fd, parent.name, wanted) != 0 ? -errno : 0;
     if (result == 0 && (wanted & yod->host_umask) != 0) { /* see open.c */
         char path[32];
+        struct stat made;
         int fd = yd_open_beneath(parent.place.fd, parent.name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0,
                                  RESOLVE_NO_SYMLINKS);
-        if (fd >= 0) {
+        if (fd >= 0 && fstat(fd, &made) == 0) { /* it may have inherited a group */
             yd_proc_fd(fd, path);
-            (void)chmod(path, wanted);
+            (void)chmod(path, wanted | (made.st_mode & S_ISGID));
+        }
+        if (fd >= 0) {
             (void)close(fd);
         }
     }
@@ -131,7 +151,7 @@ static int64_t do_unlink(struct yd_op *op, uint64_t dirfd, uint32_t path_at, uin
     }
     if (!writable(&parent)) {
         result = refuse_old(op, &parent);
-    } else if ((flags & AT_REMOVEDIR) != 0 && yd_is_pinned(op->yod, parent.place.fd, parent.name)) {
+    } else if ((flags & AT_REMOVEDIR) != 0 && pinned(op, &parent)) {
         result = -EBUSY;
     } else {
         result = unlinkat(parent.place.fd, parent.name, (int)flags) != 0 ? -errno : 0;
@@ -178,8 +198,8 @@ static int64_t do_rename(struct yd_op *op, uint64_t from_fd, uint32_t from_at, u
         result = refuse_old(op, &from);
     } else if (!writable(&to)) {
         result = to.place.fd < 0 ? made_child(op, &to, -EBUSY) : -EROFS;
-    } else if (yd_is_pinned(op->yod, from.place.fd, from.name) ||
-               yd_is_pinned(op->yod, to.place.fd, to.name)) {
+    } else if (pinned(op, &from) ||
+               pinned(op, &to)) {
         result = -EBUSY;
     } else {
         result = renameat2(from.place.fd, from.name, to.place.fd, to.name, (unsigned)flags) != 0

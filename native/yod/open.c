@@ -12,6 +12,7 @@
 #include "yod_internal.h"
 
 #define CREATE_TRIES 4
+#define WITHOUT_READER INT32_MIN
 #define FIFO_RETRY_NS 10000000ull
 /* O_LARGEFILE is 0 for 64-bit programs here, but the kernel shows and takes its bit. */
 #define LARGEFILE 0100000u
@@ -129,7 +130,7 @@ static int open_existing(const struct opening *o, struct yd_place *place)
     if (fd == -ENXIO && S_ISFIFO(mode) && (flags & O_NONBLOCK) == 0) {
         /* Nobody reads it yet. There is nothing to poll for: try again by and by. */
         o->op->retry_ns = vh_now_ns() + FIFO_RETRY_NS;
-        return INT32_MIN;
+        return WITHOUT_READER;
     }
     return fd < 0 ? fd : install(o, fd, place, mode);
 }
@@ -322,7 +323,7 @@ static int64_t do_open(struct yd_op *op, uint64_t dirfd, uint32_t path_at, uint6
     }
     result = open_at(&o, path);
     yd_file_unref(o.base);
-    return result == INT32_MIN ? YD_LATER : result;
+    return result == WITHOUT_READER ? YD_LATER : result;
 }
 
 int64_t yd_call_open(struct yd_op *op)

@@ -90,14 +90,10 @@ int yd_guest_path(const struct vmmhpc_yod *yod, int fd, char path[YD_PATH],
     return 0;
 }
 
-bool yd_is_pinned(const struct vmmhpc_yod *yod, int dir_fd, const char *name)
+bool yd_is_pinned(const struct vmmhpc_yod *yod, const struct stat *info)
 {
-    struct stat info;
-    if (yod->pinned_count == 0 || fstatat(dir_fd, name, &info, AT_SYMLINK_NOFOLLOW) != 0) {
-        return false;
-    }
     for (uint32_t i = 0; i < yod->pinned_count; i++) {
-        if (yod->pinned[i].dev == info.st_dev && yod->pinned[i].ino == info.st_ino) {
+        if (yod->pinned[i].dev == info->st_dev && yod->pinned[i].ino == info->st_ino) {
             return true;
         }
     }

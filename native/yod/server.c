@@ -52,10 +52,9 @@ int64_t yd_try(struct yd_op *op)
     (void)sigaddset(&set, SIGXFSZ);
     (void)pthread_sigmask(SIG_BLOCK, &set, &before);
     int64_t result = handler(op);
-    if (result == -EPIPE) {
-        take_signal(SIGPIPE);
-    } else if (result == -EFBIG) {
-        take_signal(SIGXFSZ);
+    if (op->raised != 0) {
+        take_signal(op->raised);
+        op->raised = 0;
     }
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     op->resumed = true;

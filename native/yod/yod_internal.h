@@ -129,6 +129,7 @@ struct yd_op {
     uint64_t retry_ns;    /* not before */
     uint32_t refusals;    /* readiness that led to nothing, in a row */
     uint64_t done;        /* bytes written so far */
+    int raised;           /* a signal that a write sent to this thread, or 0 */
 };
 
 typedef int64_t (*yd_handler)(struct yd_op *op);
@@ -280,7 +281,8 @@ const struct yd_root *yd_root_match(const struct vmmhpc_yod *yod, const char *pa
 /** The guest's name of an open file of the host, and its root; or -ENOENT. */
 int yd_guest_path(const struct vmmhpc_yod *yod, int fd, char path[YD_PATH],
                   const struct yd_root **root);
-bool yd_is_pinned(const struct vmmhpc_yod *yod, int dir_fd, const char *name);
+/** Whether what is there must stay where it is. */
+bool yd_is_pinned(const struct vmmhpc_yod *yod, const struct stat *info);
 
 /** openat2() beneath a directory: a descriptor or -errno. -EXDEV: the path leads out of it. */
 int yd_open_beneath(int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);

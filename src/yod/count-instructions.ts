@@ -37,7 +37,7 @@ export interface InstructionCounts {
   readonly toFunction: number | undefined;
   /** Instructions that were counted in all. */
   readonly counted: number;
-  /** Stops: more than instructions, as string instructions are stopped at twice. */
+  /** Single steps: more than instructions, as a string instruction may take several. */
   readonly steps: number;
   /** Why it stopped, if not at the function. */
   readonly stopped: string | undefined;
@@ -46,8 +46,11 @@ export interface InstructionCounts {
 const IA32_LSTAR = 0xc000_0082;
 /** One instruction is at most this long: a longer way was a jump. */
 const LONGEST_INSTRUCTION = 15n;
-const INT3 = 0xcc;
-const BP_VECTOR = 3;
+/** OUT 0xF1, AL: comes out of the guest at its entry for system calls. */
+const TRAP = [0xe6, 0xf1] as const;
+const TRAP_PORT = 0xf1;
+const PAGE = 4096n;
+const FLAG_DF = 0x400n;
 const ENOENT = -2n;
 const WRITE = 1;
 const DEFAULT_MAX_STEPS = 20_000_000;
@@ -161,56 +164,65 @@ class SilentDevice {
   }
 }
 
-/** An INT3 in the guest's code; hardware breakpoints do not work in QEMU's nested guests. */
-class Breakpoint {
-  readonly address: bigint;
-  readonly #byte: Uint8Array;
-  readonly #original: number;
+/** Guest memory by linear address, through the guest's page tables. */
+class LinearMemory {
+  readonly #vcpu: Vcpu;
+  readonly #memory: GuestMemory;
 
-  /** @throws V3mError where nothing is mapped there. */
-  constructor(vcpu: Vcpu, memory: GuestMemory, address: bigint) {
-    const { valid, physicalAddress } = vcpu.translate(address);
-    if (!valid) {
-      throw new V3mError("E_RANGE", `there is no code at 0x${address.toString(16)}`, { value: address });
+  constructor(vcpu: Vcpu, memory: GuestMemory) {
+    this.#vcpu = vcpu;
+    this.#memory = memory;
+  }
+
+  /** Up to `length` bytes within the page of `address`, or undefined where no RAM is mapped there. */
+  at(address: bigint, length: bigint): Uint8Array | undefined {
+    const { valid, physicalAddress } = this.#vcpu.translate(address);
+    const room = PAGE - (address % PAGE);
+    try {
+      return valid ? this.#memory.bytes(physicalAddress, Number(length < room ? length : room)) : undefined;
+    } catch {
+      return undefined; // a device's memory
     }
-    this.address = address;
-    this.#byte = memory.bytes(physicalAddress, 1);
-    this.#original = this.#byte[0] ?? 0;
-    this.insert();
-  }
-
-  insert(): void {
-    this.#byte[0] = INT3;
-  }
-
-  lift(): void {
-    this.#byte[0] = this.#original;
   }
 }
 
-/** Length of the string instruction with a repeat prefix that `code` begins with, or undefined. */
-export function repeatedInstruction(code: Uint8Array): number | undefined {
+/** A string instruction with a repeat prefix that can be done from outside. */
+export interface RepeatedInstruction {
+  readonly kind: "stos" | "movs";
+  /** Bytes of an element, and of the instruction. */
+  readonly element: 1 | 2 | 4 | 8;
+  readonly length: number;
+}
+
+/** What `code` begins with, if it is REP STOS or REP MOVS with the usual prefixes. */
+export function repeatedInstruction(code: Uint8Array): RepeatedInstruction | undefined {
   let at = 0;
   let repeated = false;
+  let narrow = false;
   for (; at < code.length; at++) {
     const byte = code[at] ?? 0;
-    if (byte === 0xf2 || byte === 0xf3) repeated = true;
-    else if (byte !== 0x66 && byte !== 0x67) break;
+    if (byte === 0xf3) repeated = true;
+    else if (byte === 0x66) narrow = true;
+    else break;
   }
-  if (((code[at] ?? 0) & 0xf0) === 0x40) at++; // REX
+  const prefix = code[at] ?? 0;
+  const rex = (prefix & 0xf0) === 0x40;
+  if (rex) at++;
   const opcode = code[at] ?? 0;
-  const string = (opcode >= 0xa4 && opcode <= 0xa7) || (opcode >= 0xaa && opcode <= 0xaf);
-  return repeated && string ? at + 1 : undefined;
+  const kind = (opcode & 0xfe) === 0xaa ? "stos" : (opcode & 0xfe) === 0xa4 ? "movs" : undefined;
+  if (!repeated || kind === undefined) return undefined;
+  const wide = rex && (prefix & 8) !== 0 ? 8 : narrow ? 2 : 4;
+  return { kind, element: (opcode & 1) === 0 ? 1 : wide, length: at + 1 };
 }
 
 /**
- * Steps a vCPU. Two things that a single step does not do: SYSCALL clears the trap flag, so a breakpoint
- * stands where it leads to; and a string instruction is stepped round by round, so the rounds after the
- * second run up to a breakpoint behind it.
+ * Steps a vCPU. Two things are beyond a single step. SYSCALL clears the trap flag: the code that it leads to
+ * is patched to come out (neither hardware breakpoints nor INT3 do in QEMU's nested guests). And a string
+ * instruction is stepped round by round: what is left after the first is done from here.
  */
 class Stepper {
   readonly #vcpu: Vcpu;
-  readonly #memory: GuestMemory;
+  readonly #memory: LinearMemory;
   readonly #device: SilentDevice;
   readonly #elf: ElfInfo;
   readonly #target: bigint;
@@ -218,13 +230,14 @@ class Stepper {
   #counted = 0;
   #toApplication: number | undefined;
   #bias: bigint | undefined;
-  #entry: Breakpoint | undefined;
-  #behind: Breakpoint | undefined;
+  /** Where SYSCALL leads to, and what is there. */
+  #entry = 0n;
+  #entryCode: readonly number[] = [];
 
   /** @param target link-time address at which to stop */
   constructor(vcpu: Vcpu, memory: GuestMemory, elf: ElfInfo, target: bigint) {
     this.#vcpu = vcpu;
-    this.#memory = memory;
+    this.#memory = new LinearMemory(vcpu, memory);
     this.#device = new SilentDevice(memory);
     this.#elf = elf;
     this.#target = target;
@@ -235,6 +248,11 @@ class Stepper {
     this.#arm(true);
     while (this.#steps < maxSteps) {
       const exit = this.#vcpu.run();
+      if (exit.reason === "io" && exit.port === TRAP_PORT && this.#entry !== 0n) {
+        this.#enterKernel();
+        last = this.#entry;
+        continue;
+      }
       if (exit.reason === "io") {
         this.#io(exit);
         if (this.#device.ended) return this.#result("the kernel has ended");
@@ -247,16 +265,12 @@ class Stepper {
       if (exit.reason === "intr") continue;
       if (exit.reason !== "debug") return this.#result(`KVM came out with ${exit.reason}`);
       this.#steps += 1;
-      const { pc } = exit;
-      const going = pc === last && exit.exception !== BP_VECTOR; // a string instruction
-      if (!going) this.#counted += 1;
+      let { pc } = exit;
+      if (pc === last) pc = this.#finishString(pc);
+      if (pc !== last) this.#counted += 1;
       if (this.#atFunction(pc)) return this.#result(undefined);
-      this.#behind?.lift();
-      this.#behind = undefined;
-      if (pc === this.#entry?.address) this.#entry.lift();
-      else this.#entry?.insert();
-      if (going) this.#runToEnd(pc);
-      else this.#arm(pc < last || pc > last + LONGEST_INSTRUCTION);
+      if (last === this.#entry) this.#patchEntry(TRAP);
+      this.#arm(pc < last || pc > last + LONGEST_INSTRUCTION);
       last = pc;
     }
     return this.#result(`it did not get there in ${maxSteps} steps`);
@@ -274,27 +288,60 @@ class Stepper {
 
   /** One step from here on. The trap flag is set again each time: IRET, SYSRET and some others lose it. */
   #arm(jumped: boolean): void {
-    if (jumped && this.#entry === undefined) {
-      const lstar = this.#vcpu.getMsr(IA32_LSTAR);
-      if (lstar !== 0n) this.#entry = new Breakpoint(this.#vcpu, this.#memory, lstar);
+    if (jumped && this.#entry === 0n) {
+      this.#entry = this.#vcpu.getMsr(IA32_LSTAR);
+      if (this.#entry !== 0n) {
+        this.#entryCode = [...(this.#memory.at(this.#entry, BigInt(TRAP.length)) ?? [])];
+        this.#patchEntry(TRAP);
+      }
     }
-    this.#vcpu.setGuestDebug({ singleStep: true, softwareBreakpoints: true });
+    this.#vcpu.setGuestDebug({ singleStep: true });
   }
 
-  /** Let the string instruction at `pc` run to its end. */
-  #runToEnd(pc: bigint): void {
-    const { valid, physicalAddress } = this.#vcpu.translate(pc);
-    const room = Number(0x1000n - (pc & 0xfffn));
-    const code = valid
-      ? this.#memory.bytes(physicalAddress, Math.min(room, Number(LONGEST_INSTRUCTION)))
-      : [];
-    const length = repeatedInstruction(Uint8Array.from(code));
-    if (length === undefined) {
-      this.#arm(false); // a jump to itself
-      return;
+  #patchEntry(code: readonly number[]): void {
+    this.#memory.at(this.#entry, BigInt(code.length))?.set(code);
+  }
+
+  /** SYSCALL was executed: let what it leads to be stepped. */
+  #enterKernel(): void {
+    this.#steps += 1;
+    this.#counted += 1;
+    this.#vcpu.completeIo();
+    this.#patchEntry(this.#entryCode);
+    this.#vcpu.setRegs({ rip: this.#entry });
+    this.#vcpu.setGuestDebug({ singleStep: true });
+  }
+
+  /** Do what is left of the string instruction at `pc`. @returns where the guest is then */
+  #finishString(pc: bigint): bigint {
+    const regs = this.#vcpu.getRegs();
+    const code = this.#memory.at(pc, LONGEST_INSTRUCTION);
+    const found = code === undefined ? undefined : repeatedInstruction(code);
+    if (found === undefined || (regs.rflags & FLAG_DF) !== 0n) {
+      return pc;
     }
-    this.#behind = new Breakpoint(this.#vcpu, this.#memory, pc + BigInt(length));
-    this.#vcpu.setGuestDebug({ softwareBreakpoints: true });
+    let { rcx, rdi, rsi } = regs;
+    const size = BigInt(found.element);
+    const pattern = Buffer.alloc(8);
+    pattern.writeBigUInt64LE(regs.rax);
+    while (rcx > 0n) {
+      const target = this.#memory.at(rdi, rcx * size);
+      const source = found.kind === "movs" ? this.#memory.at(rsi, rcx * size) : target;
+      if (target === undefined || source === undefined) break;
+      const bytes = Math.min(target.length, source.length) & -found.element;
+      if (bytes === 0) break; // an element across two pages is the guest's
+      if (found.kind === "stos")
+        Buffer.from(target.buffer, target.byteOffset, bytes).fill(pattern.subarray(0, found.element));
+      // Overlapping forward copies repeat what was copied: only the guest does that right.
+      else if (rdi > rsi && rdi < rsi + BigInt(bytes)) break;
+      else target.set(source.subarray(0, bytes));
+      rcx -= BigInt(bytes) / size;
+      rdi += BigInt(bytes);
+      if (found.kind === "movs") rsi += BigInt(bytes);
+    }
+    const rip = rcx === 0n ? pc + BigInt(found.length) : pc;
+    this.#vcpu.setRegs({ rcx, rdi, rsi, rip });
+    return rip;
   }
 
   #atFunction(pc: bigint): boolean {

@@ -4,9 +4,11 @@
  * one line for each: its name, the time in nanoseconds by the TSC's clock, and a checksum.
  *
  *     compute [TURNS [MIB]]         a turn is a few milliseconds of each kind
- *     compute spin SECONDS          only computes, for so long, and makes no system call meanwhile
+ *     compute spin SECONDS [THREADS]     only computes, for so long, and makes no system call
+ * meanwhile
  */
 #include <inttypes.h>
+#include <pthread.h>
 #include <string.h>
 #include <time.h>
 
@@ -22,7 +24,7 @@ static uint64_t now_ns(void)
 /** Sieve and hash: branches, shifts, multiplications, the first-level cache. */
 static uint64_t integers(long turns)
 {
-    static unsigned char composite[1 << 15];
+    static _Thread_local unsigned char composite[1 << 15];
     uint64_t hash = FNV_START, state = 1;
     for (long turn = 0; turn < turns; turn++) {
         memset(composite, 0, sizeof composite);
@@ -96,23 +98,43 @@ static uint64_t stream(long turns, size_t mib)
     return hash;
 }
 
-/** The clock is the TSC: on Linux and on the lightweight kernel neither call leaves user mode. */
-static int spin(double seconds)
+/** The clock is the TSC: on Linux and on the lightweight kernel its calls do not leave user mode.
+ */
+static void *spinning(void *end)
 {
-    uint64_t end = now_ns() + (uint64_t)(seconds * 1e9), hash = 0;
-    printf("computing\n");
-    fflush(stdout);
-    while (now_ns() < end) {
+    uint64_t hash = 0;
+    while (now_ns() < *(const uint64_t *)end) {
         hash ^= integers(1);
     }
-    printf("computed %d\n", hash != 1);
+    return (void *)(uintptr_t)(hash != 1);
+}
+
+static int spin(double seconds, long threads)
+{
+    enum { MOST = 64 };
+    pthread_t thread[MOST];
+    long through = 0;
+    CHECK(threads >= 1 && threads <= MOST);
+    printf("computing\n");
+    fflush(stdout);
+    uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
+    for (long i = 1; i < threads; i++) {
+        CHECK(pthread_create(&thread[i], NULL, spinning, &end) == 0);
+    }
+    through += spinning(&end) != NULL;
+    for (long i = 1; i < threads; i++) {
+        void *value;
+        CHECK(pthread_join(thread[i], &value) == 0);
+        through += value != NULL;
+    }
+    printf("computed %ld\n", through);
     return 0;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc == 3 && strcmp(argv[1], "spin") == 0) {
-        return spin(atof(argv[2]));
+    if (argc >= 3 && strcmp(argv[1], "spin") == 0) {
+        return spin(atof(argv[2]), argc > 3 ? atol(argv[3]) : 1);
     }
     long turns = argc > 1 ? atol(argv[1]) : 20;
     size_t mib = argc > 2 ? strtoul(argv[2], NULL, 0) : 24;

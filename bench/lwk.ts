@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * `npm run bench:lwk`: the lightweight kernel beside a Linux guest of the same size on the same VMM, in one run: time
+ * and exits until an application runs, how fast it computes, and exits while it does. On this host's KVM where Linux
+ * guests run on it, else inside the nested machine. See docs/benchmarks.md.
+ */
+import { diagnose } from "../src/v2m/doctor.js";
+import { touchMemory } from "./boot/measure.js";
+import { environment } from "./lib/environment.js";
+import { readOptions } from "./lib/options.js";
+import { INSIDE, runNested } from "./lib/place.js";
+import { Results } from "./lib/results.js";
+import { summarize } from "./lib/statistics.js";
+import { COMMAND_LINE, MEMORY_MIB, prepareLinux } from "./lwk/guests.js";
+import * as measure from "./lwk/measure.js";
+import { describe, type LwkResult, picture } from "./lwk/result.js";
+
+const USAGE = `usage: npm run bench:lwk -- [--rounds N | --quick] [--results DIR]
+  --rounds N     alternated rounds, after one that warms up (default 7)
+  --quick        3 rounds, less work in each
+  --results DIR  where bench-lwk.json and bench-lwk.svg go (default: results)
+`;
+/** Of a whole run in the nested machine. */
+const SECONDS_PER_ROUND = 300;
+const QUIET_CPUS = [1, 2];
+
+const options = readOptions(USAGE, [INSIDE]);
+const results = new Results(options.results, "lwk");
+const say = (text: string) => process.stderr.write(`[bench:lwk] ${text}\n`);
+const seconds = (ns: number) => `${(ns / 1e9).toFixed(3)} s`;
+/** Turns, and MiB of the memory stream: a part of a second under emulation. */
+const work = options.quick ? ["20", "12"] : ["60", "24"];
+const repeats = options.quick ? 2 : 3;
+const quietSeconds = options.quick ? 3 : 10;
+
+/** The middle one of a round's repeats, for each kind of work. */
+function middle(repeated: readonly measure.Compute[]): measure.Compute {
+  const of = (kind: measure.Kind) => summarize(repeated.map((one) => one[kind])).median;
+  return { integer: of("integer"), float: of("float"), memory: of("memory") };
+}
+
+async function measureHere(): Promise<LwkResult> {
+  const files = await prepareLinux();
+  if (process.env.V3M_TESTBED !== undefined) touchMemory();
+  const boot = { lwk: [] as Awaited<ReturnType<typeof measure.bootLwk>>[], linux: [] as measure.Boot[] };
+  const compute = { lwk: [] as measure.Compute[], linux: [] as measure.Compute[] };
+  const quiet = { lwk: [] as measure.Quiet[], linux: [] as measure.Quiet[] };
+  const parts = {
+    lwk: async (kept: boolean) => {
+      const started = await measure.bootLwk();
+      const computed = middle(await measure.computeLwk(work, repeats));
+      say(
+        `LWK: application after ${seconds(started.ns)}, ${started.exits} exits; ${JSON.stringify(computed)}`,
+      );
+      if (kept) {
+        boot.lwk.push(started);
+        compute.lwk.push(computed);
+      }
+    },
+    linux: async (kept: boolean) => {
+      const started = await measure.bootLinux(files);
+      const computed = middle(await measure.computeLinux(files, work, repeats));
+      say(
+        `Linux: user space after ${seconds(started.ns)}, ${started.exits} exits; ${JSON.stringify(computed)}`,
+      );
+      if (kept) {
+        boot.linux.push(started);
+        compute.linux.push(computed);
+      }
+    },
+  };
+  for (let round = 0; round <= options.rounds; round++) {
+    say(round === 0 ? "warm-up" : `round ${round}/${options.rounds}`);
+    for (const part of round % 2 === 0 ? (["lwk", "linux"] as const) : (["linux", "lwk"] as const)) {
+      await parts[part](round > 0);
+    }
+  }
+  for (const cpus of QUIET_CPUS) {
+    quiet.lwk.push(await measure.quietLwk(quietSeconds, cpus));
+    quiet.linux.push(await measure.quietLinux(files, quietSeconds, cpus));
+    say(`${cpus} vCPUs computing: ${JSON.stringify([quiet.lwk.at(-1), quiet.linux.at(-1)])}`);
+  }
+  return {
+    schema: "v3m-bench-lwk/1",
+    machine: environment(),
+    host: null,
+    rounds: options.rounds,
+    memoryMiB: MEMORY_MIB,
+    commandLine: COMMAND_LINE,
+    linuxVersion: files.version,
+    boot,
+    compute,
+    quiet,
+    instructions: await measure.instructions(),
+  };
+}
+
+function show(result: LwkResult): void {
+  results.writeJson(result);
+  results.writeSvg(picture(result));
+  process.stdout.write(`\n${describe(result)}\n\n${results.path("json")}\n${results.path("svg")}\n`);
+}
+
+const { place, advice } = diagnose();
+if (place === "nowhere") {
+  say(`guests cannot run here yet: ${advice}`);
+  process.exit(4);
+}
+if (options.flags.has(INSIDE)) {
+  results.writeJson(await measureHere());
+} else if (place === "direct") {
+  show(await measureHere());
+} else {
+  await prepareLinux();
+  say("in the nested machine: times are an emulator's, ratios and counts are what counts");
+  const code = await runNested(
+    results.directory,
+    options.args,
+    300 + SECONDS_PER_ROUND * (options.rounds + 2),
+  );
+  if (code !== 0) process.exit(code);
+  show({ ...results.readJson<LwkResult>(), host: environment() });
+}
