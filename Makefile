@@ -29,18 +29,22 @@ setup-test:
 
 test: setup-test build programs
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native asan fuzz
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -C firmware/lwk/test
 	scripts/test
 test-full: setup-test build programs
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native asan fuzz
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -C firmware/lwk/test
 	V3M_TEST_FULL=1 scripts/test
 
 lint:
 	npx biome check .
 	npx tsc --noEmit -p tsconfig.json
 	$(MAKE) -C native format-check tidy
+	$(MAKE) -C firmware/lwk format-check
 format:
 	npx biome check --write .
 	$(MAKE) -C native format
+	$(MAKE) -C firmware/lwk format
 
 bench: build
 	node dist/bench/boot.js

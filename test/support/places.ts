@@ -54,7 +54,7 @@ export const EXCLUSIONS: readonly Exclusion[] = [
   },
   {
     place: "intel",
-    match: /^test\/nested\/(?!linux-boot)/,
+    match: /^test\/nested\/(?!linux-boot|lwk-avx)/,
     reason: "left out under Bochs: minutes for each Linux guest",
   },
   {

@@ -46,7 +46,10 @@ export function stages(results: string): Stage[] {
     { name: "prepare", argv: prepare },
     { name: "biome", argv: ["npx", "--no-install", "biome", "check", "--error-on-warnings", "."] },
     { name: "tsc", argv: ["npx", "--no-install", "tsc", "--noEmit", "-p", "tsconfig.json"] },
-    { name: "clang-format", argv: ["make", "--no-print-directory", "-s", "-C", "native", "format-check"] },
+    {
+      name: "clang-format",
+      argv: ["sh", "-c", "make -s -C native format-check && make -s -C firmware/lwk format-check"],
+    },
     machine("intel", results, limitS),
     { name: "clang-tidy", argv: ["make", "--no-print-directory", "-s", "-C", "native", "tidy"] },
     vitest("unit", ["unit"], results),

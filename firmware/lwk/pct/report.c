@@ -197,17 +197,19 @@ static void say(const struct yod_report *report)
     text_init(&text, line, sizeof(line));
     text_add(&text, "\nlwk: ");
     say_how(&text, report);
+    text_add(&text, "\n");
+    qk_console(line, text.used);
     for (uint32_t i = 0; i < YOD_REPORT_CALLS; i++) {
         if (report->not_provided[i] != 0) {
-            text_add(&text, "\nlwk: system call ");
+            text_init(&text, line, sizeof(line));
+            text_add(&text, "lwk: system call ");
             text_number(&text, i, 10);
             text_add(&text, " is not provided; asked for ");
             text_number(&text, report->not_provided[i], 10);
-            text_add(&text, " times");
+            text_add(&text, " times\n");
+            qk_console(line, text.used);
         }
     }
-    text_add(&text, "\n");
-    qk_console(line, text.used);
 }
 
 static _Noreturn void deliver(struct yod_report *report)
