@@ -22,7 +22,6 @@
 #define YOD_LAUNCH_VERSION 1u
 
 #define YOD_LAUNCH_REPORT_CALLS (1u << 0) /* count system calls by number in the report */
-#define YOD_LAUNCH_FRESH_RAM (1u << 1)    /* RAM that the launcher did not write to is zero */
 
 /**
  * The first bytes of the module (Linux: initrd; PVH and multiboot: first module) that the kernel is

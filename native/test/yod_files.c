@@ -142,8 +142,7 @@ TEST(yod_names)
     CHECK_EQ(CALL(link, P("rw/dir/moved"), P("rw/second")), 0);
     CHECK(yod_holds(rig, "rw/second", "writable\n"));
     CHECK_EQ(CALL(symlink, S("second"), P("rw/third")), 0);
-    CHECK_EQ(CALL(linkat, V(AT_FDCWD), S("third"), V(AT_FDCWD), S("fourth"),
-                  V(AT_SYMLINK_FOLLOW)),
+    CHECK_EQ(CALL(linkat, V(AT_FDCWD), S("third"), V(AT_FDCWD), S("fourth"), V(AT_SYMLINK_FOLLOW)),
              0);
     CHECK(yod_holds(rig, "rw/fourth", "writable\n"));
     CHECK_EQ(CALL(symlinkat, S("x"), V(AT_FDCWD), S("third")), -EEXIST);
@@ -308,9 +307,9 @@ TEST(yod_descriptors_run_out)
 TEST(yod_not_provided)
 {
     struct yod_rig *rig = yod_rig_new();
-    static const uint32_t calls[] = {SYS_socket, SYS_fork,   SYS_mmap,       SYS_ptrace, SYS_mount,
-                                     SYS_mknod,  SYS_chroot, SYS_setxattr,   450,        511,
-                                     512,        UINT32_MAX, YOD_CALL_CANCEL + 1};
+    static const uint32_t calls[] = {
+        SYS_socket,   SYS_fork, SYS_mmap, SYS_ptrace, SYS_mount,  SYS_mknod,          SYS_chroot,
+        SYS_setxattr, 450,      511,      512,        UINT32_MAX, YOD_CALL_CANCEL + 1};
     for (size_t i = 0; i < VH_COUNT(calls); i++) {
         CHECK_EQ(yod_call(rig, calls[i], (const struct yod_arg[6]){V(0)}), -ENOSYS);
     }

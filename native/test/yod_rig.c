@@ -61,7 +61,8 @@ struct yod_rig *yod_rig_tree(void)
     struct yod_rig *rig = calloc(1, sizeof(*rig));
     char real[256];
     const char *where = getenv("TMPDIR");
-    (void)snprintf(rig->tree, sizeof(rig->tree), "%s/yod-test-XXXXXX", where != NULL ? where : "/tmp");
+    (void)snprintf(rig->tree, sizeof(rig->tree), "%s/yod-test-XXXXXX",
+                   where != NULL ? where : "/tmp");
     CHECK(mkdtemp(rig->tree) != NULL && realpath(rig->tree, real) != NULL);
     (void)snprintf(rig->tree, sizeof(rig->tree), "%s", real);
     for (size_t i = 0; i < VH_COUNT(directories); i++) {

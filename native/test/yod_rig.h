@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A yod without a machine: memory of our own, a real directory tree, and calls made as a guest makes
- * them, through slots and the doorbell.
+ * A yod without a machine: memory of our own, a real directory tree, and calls made as a guest
+ * makes them, through slots and the doorbell.
  *
  *   TREE/ro/...  a read-only root    TREE/rw/...  a writable one    TREE/out/...  outside of both
  */

@@ -82,8 +82,13 @@ static int64_t stream_in(struct yd_op *op, struct yd_file *file, char *memory, u
     if (bytes == 0) {
         return 0;
     }
+    bool wait = (yd_file_flags(file, op->yod) & O_NONBLOCK) == 0;
     int64_t got = yd_stream_read(file, memory, bytes);
-    if (got == -EAGAIN && (yd_file_flags(file, op->yod) & O_NONBLOCK) == 0) {
+    struct pollfd p = {.fd = file->fd, .events = POLLIN};
+    if (got == 0 && wait && file->fifo && poll(&p, 1, 0) == 0) {
+        got = -EAGAIN; /* no end yet, but no writer either */
+    }
+    if (got == -EAGAIN && wait) {
         return yd_wait_for(op, POLLIN);
     }
     return got;

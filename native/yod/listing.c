@@ -96,7 +96,8 @@ static int64_t read_directory(struct yd_op *op, bool wide)
         return -EFAULT;
     }
     if (file->kind == YD_LISTING) {
-        return (yd_file_flags(file, op->yod) & O_PATH) != 0 ? -EBADF : list(op, file, to, bytes, wide);
+        return (yd_file_flags(file, op->yod) & O_PATH) != 0 ? -EBADF
+                                                            : list(op, file, to, bytes, wide);
     }
     long got = syscall(wide ? SYS_getdents64 : SYS_getdents, file->fd, to, bytes);
     return got < 0 ? -errno : got;

@@ -198,8 +198,7 @@ static int64_t do_rename(struct yd_op *op, uint64_t from_fd, uint32_t from_at, u
         result = refuse_old(op, &from);
     } else if (!writable(&to)) {
         result = to.place.fd < 0 ? made_child(op, &to, -EBUSY) : -EROFS;
-    } else if (pinned(op, &from) ||
-               pinned(op, &to)) {
+    } else if (pinned(op, &from) || pinned(op, &to)) {
         result = -EBUSY;
     } else {
         result = renameat2(from.place.fd, from.name, to.place.fd, to.name, (unsigned)flags) != 0

@@ -66,6 +66,7 @@ static int install(const struct opening *o, int fd, const struct yd_place *place
         file->read_only =
             true; /* one of the devices: its data is nobody's, its metadata the host's */
     }
+    file->fifo = S_ISFIFO(mode);
     yd_file_classify(file, mode);
     return yd_fd_install(o->op->yod, file, 0, (o->flags & O_CLOEXEC) != 0);
 }
@@ -266,7 +267,7 @@ static int open_at(const struct opening *o, const char *path)
     struct vmmhpc_yod *yod = o->op->yod;
     struct yd_place place;
     char target[YD_PATH];
-    char text[YD_PATH];
+    char text[YD_TEXT];
     uint32_t how = ((o->flags & O_NOFOLLOW) != 0 ? YD_NOFOLLOW : 0) |
                    ((o->flags & O_DIRECTORY) != 0 ? YD_DIRECTORY : 0);
     bool creates = (o->flags & O_CREAT) != 0 && (o->flags & O_PATH) == 0;

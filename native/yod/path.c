@@ -160,6 +160,12 @@ static bool trailing_slash(const char *path)
     return length > 0 && path[length - 1] == '/';
 }
 
+/* ELOOP too: it may be one of /proc's links, which only look like links. */
+static bool leads_out(int result)
+{
+    return result == -EXDEV || result == -ELOOP;
+}
+
 static int fast(struct vmmhpc_yod *yod, int dir, const struct yd_root *root, const char *path,
                 uint32_t flags, struct yd_place *place)
 {
@@ -216,7 +222,7 @@ static int lookup_absolute(struct vmmhpc_yod *yod, const char *path, uint32_t fl
             rest++;
         }
         int result = fast(yod, root->fd, root, *rest == '\0' ? "." : rest, flags, place);
-        if (result != -EXDEV) {
+        if (!leads_out(result)) {
             return result;
         }
     }
@@ -224,30 +230,30 @@ static int lookup_absolute(struct vmmhpc_yod *yod, const char *path, uint32_t fl
 }
 
 int yd_absolute(struct vmmhpc_yod *yod, const struct yd_file *base, const char *path,
-                char out[YD_PATH])
+                char out[YD_TEXT])
 {
     char start[YD_PATH];
     const struct yd_root *root = NULL;
     int length = 0;
     if (path[0] == '/') {
-        length = snprintf(out, YD_PATH, "%s", path);
+        length = snprintf(out, YD_TEXT, "%s", path);
     } else if (base->kind == YD_LISTING) {
         length =
-            snprintf(out, YD_PATH, "%.*s/%s", (int)base->name.length, base->name.node->path, path);
+            snprintf(out, YD_TEXT, "%.*s/%s", (int)base->name.length, base->name.node->path, path);
     } else {
         int result = yd_guest_path(yod, base->fd, start, &root);
         if (result != 0) {
             return result;
         }
-        length = snprintf(out, YD_PATH, "%s/%s", start, path);
+        length = snprintf(out, YD_TEXT, "%s/%s", start, path);
     }
-    return length >= (int)YD_PATH ? -ENAMETOOLONG : 0;
+    return length >= (int)YD_TEXT ? -ENAMETOOLONG : 0;
 }
 
 int yd_lookup(struct vmmhpc_yod *yod, const struct yd_file *base, const char *path, uint32_t flags,
               struct yd_place *place)
 {
-    char text[YD_PATH];
+    char text[YD_TEXT];
     *place = (struct yd_place){.fd = -1};
     if (path[0] == '\0') {
         return -ENOENT;
@@ -266,12 +272,12 @@ int yd_lookup(struct vmmhpc_yod *yod, const struct yd_file *base, const char *pa
             return -ENOENT;
         }
         int result = fast(yod, base->fd, base->root, path, flags, place);
-        if (result != -EXDEV) {
+        if (!leads_out(result)) {
             return result;
         }
     }
     int result = yd_absolute(yod, base, path, text);
-    return result != 0 ? result : lookup_absolute(yod, text, flags, place);
+    return result != 0 ? result : slow(yod, text, flags, place);
 }
 
 int yd_lookup_parent(struct vmmhpc_yod *yod, const struct yd_file *base, const char *path,

@@ -21,12 +21,12 @@ struct walk {
     uint32_t links;
     char *done; /* resolved so far; "" is "/" */
     size_t length;
-    char rest[YD_PATH];
+    char rest[YD_TEXT];
 };
 
 static int follow(struct walk *w, const char *target)
 {
-    char longer[YD_PATH];
+    char longer[YD_TEXT];
     if (++w->links > LINKS_MAX) {
         return -ELOOP;
     }
@@ -128,7 +128,7 @@ static int component(struct walk *w, const char *name, size_t bytes, bool last)
 int yd_walk(struct vmmhpc_yod *yod, const char *path, uint32_t flags, char out[YD_PATH])
 {
     struct walk w = {.yod = yod, .flags = flags, .done = out};
-    char name[YD_PATH];
+    char name[YD_TEXT];
     if (strlen(path) >= sizeof(w.rest)) {
         return -ENAMETOOLONG;
     }

@@ -22,9 +22,10 @@
 #include "internal.h"
 #include "yod.h"
 
-#define YD_FDS 1024u       /* descriptors of the guest, at most */
-#define YD_PATH 4096u      /* PATH_MAX */
-#define YD_LATER INT64_MIN /* what a call answers that would block */
+#define YD_FDS 1024u          /* descriptors of the guest, at most */
+#define YD_PATH 4096u         /* PATH_MAX */
+#define YD_TEXT (2 * YD_PATH) /* the current directory and a path */
+#define YD_LATER INT64_MIN    /* what a call answers that would block */
 #define YD_FOREVER UINT64_MAX
 
 /** The machine as yod sees it; tests put memory of their own in its place. */
@@ -90,6 +91,7 @@ struct yd_file {
     bool shared;       /* others on the host may use the same description: leave its flags alone */
     bool read_only;    /* beneath a read-only root, or made by yod: nothing about it may change */
     bool standard;     /* a standard stream: its data may change, its metadata may not */
+    bool fifo;         /* opened by the guest: there is no end before there was a writer */
     bool made;         /* made by yod: root's, and not the host's business */
     uint32_t flags;    /* as F_GETFL shows them */
     uint64_t position; /* in a listing */
@@ -301,7 +303,7 @@ int yd_walk(struct vmmhpc_yod *yod, const char *path, uint32_t flags, char out[Y
 int yd_place_check(struct vmmhpc_yod *yod, struct yd_place *place);
 /** Absolute text of a path, relative to base. */
 int yd_absolute(struct vmmhpc_yod *yod, const struct yd_file *base, const char *path,
-                char out[YD_PATH]);
+                char out[YD_TEXT]);
 bool yd_beneath(const char *path, const char *directory, size_t length);
 
 /** The directory argument of an *at call, in *base (referenced; NULL: none); 0 or -EBADF. */

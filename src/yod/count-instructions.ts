@@ -51,6 +51,9 @@ const TRAP = [0xe6, 0xf1] as const;
 const TRAP_PORT = 0xf1;
 const PAGE = 4096n;
 const FLAG_DF = 0x400n;
+const PTE_PRESENT = 1n;
+const PTE_LARGE = 0x80n;
+const ADDRESS_BITS = 0x000f_ffff_ffff_f000n;
 const ENOENT = -2n;
 const WRITE = 1;
 const DEFAULT_MAX_STEPS = 20_000_000;
@@ -176,13 +179,33 @@ class LinearMemory {
 
   /** Up to `length` bytes within the page of `address`, or undefined where no RAM is mapped there. */
   at(address: bigint, length: bigint): Uint8Array | undefined {
-    const { valid, physicalAddress } = this.#vcpu.translate(address);
     const room = PAGE - (address % PAGE);
     try {
-      return valid ? this.#memory.bytes(physicalAddress, Number(length < room ? length : room)) : undefined;
+      const physical = this.#translate(address);
+      return physical === undefined
+        ? undefined
+        : this.#memory.bytes(physical, Number(length < room ? length : room));
     } catch {
       return undefined; // a device's memory
     }
+  }
+
+  /** By hand: KVM_TRANSLATE does not look at pages that SMAP keeps the kernel from. */
+  #translate(address: bigint): bigint | undefined {
+    let table = this.#vcpu.getSregs().cr3 & ADDRESS_BITS;
+    for (let shift = 39n; shift >= 12n; shift -= 9n) {
+      const index = (address >> shift) & 0x1ffn;
+      const entry = this.#memory.view(table + index * 8n, 8).getBigUint64(0, true);
+      if ((entry & PTE_PRESENT) === 0n) {
+        return undefined;
+      }
+      const inside = (1n << shift) - 1n;
+      if (shift === 12n || (shift < 39n && (entry & PTE_LARGE) !== 0n)) {
+        return (entry & ADDRESS_BITS & ~inside) | (address & inside);
+      }
+      table = entry & ADDRESS_BITS;
+    }
+    return undefined;
   }
 }
 

@@ -9,6 +9,7 @@
  */
 export * from "../errors.js";
 export { type Application, findApplication, readApplication } from "./application.js";
+export { type CountOptions, countInstructions, type InstructionCounts } from "./count-instructions.js";
 export { checkApplication, type ElfInfo } from "./elf.js";
 export * from "./errors.js";
 export * from "./launch.js";

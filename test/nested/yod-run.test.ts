@@ -4,7 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { realpathSync } from "node:fs";
 import { constants } from "node:os";
 import { describe, expect, it } from "vitest";
-import { launch } from "../../src/yod/index.js";
+import { countInstructions, launch } from "../../src/yod/index.js";
 import { suite } from "../support/capabilities.js";
 import { holdings } from "../support/leaks.js";
 import { App, BUSYBOX, program, runApp, statusOf } from "../support/yod.js";
@@ -181,6 +181,29 @@ suite("an application that crashes on the lightweight kernel", { needs: ["lwk"] 
   it("by abort() ends by the signal", async () => {
     const { outcome } = await runApp(program("signals.musl"), ["abort"]);
     expect(outcome).toMatchObject({ kind: "signal", name: "SIGABRT" });
+  });
+});
+
+suite("the lightweight kernel, step by step", { needs: ["lwk"] }, () => {
+  it("has its instructions counted", async () => {
+    const before = await holdings();
+    const counts = await countInstructions({
+      app: MUSL,
+      args: ["exit", "0"],
+      memory: 64 << 20,
+      maxSteps: 5000,
+    });
+    expect(counts).toMatchObject({
+      steps: 5000,
+      toApplication: undefined,
+      toFunction: undefined,
+      stopped: "it did not get there in 5000 steps",
+    });
+    expect(counts.counted).toBeGreaterThan(4000);
+    await expect(countInstructions({ app: MUSL, until: "no_such_function" })).rejects.toMatchObject({
+      code: "E_INVALID",
+    });
+    expect((await holdings()).descriptors).toEqual(before.descriptors);
   });
 });
 

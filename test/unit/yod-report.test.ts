@@ -3,6 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { repeatedInstruction } from "../../src/yod/count-instructions.js";
 import { codeSymbols } from "../../src/yod/elf.js";
 import { type FaultFacts, faultText, privilegedInstruction } from "../../src/yod/fault.js";
 import { End, NO_VECTOR, type RawReport, YodReport } from "../../src/yod/layouts.js";
@@ -110,6 +111,22 @@ describe("a fault in words", () => {
     ["66", undefined],
   ])("knows the privileged instruction %s", (code, name) => {
     expect(privilegedInstruction(hex(code))).toBe(name);
+  });
+});
+
+describe("string instructions", () => {
+  it.each([
+    ["f3 aa", { kind: "stos", element: 1, length: 2 }],
+    ["f3 48 ab c3", { kind: "stos", element: 8, length: 3 }],
+    ["f3 a4 c3", { kind: "movs", element: 1, length: 2 }],
+    ["66 f3 a5", { kind: "movs", element: 2, length: 3 }],
+    ["f3 a5", { kind: "movs", element: 4, length: 2 }],
+    ["a4", undefined],
+    ["f3 a6", undefined],
+    ["f3 90", undefined],
+    ["", undefined],
+  ])("are known: %s", (code, found) => {
+    expect(repeatedInstruction(hex(code))).toEqual(found);
   });
 });
 

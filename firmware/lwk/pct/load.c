@@ -67,9 +67,13 @@ static bool make_stack(const struct elf_plan *plan, const struct launch *launch,
         return refuse(why, "the stack does not fit into memory");
     }
     bytes = round_up(bytes, LWK_PAGE);
-    uint64_t va = STACK_TOP - bytes;
+    /* At the top of free memory, just below the PCT's tables: what it touches first lies in a large
+     * page that has been touched. Addresses follow, so that further down large pages fit. */
+    uint64_t memory = mm_highest(bytes);
+    uint64_t top = STACK_TOP - (0 - memory) % LWK_PAGE_2M;
+    uint64_t va = top - bytes;
     if (!area_none(&mm.areas, va - STACK_GUARD, STACK_TOP) ||
-        mm_back(va, bytes, PROT_READ | PROT_WRITE, 0, NO_MEMORY) != 0) {
+        mm_back(va, bytes, PROT_READ | PROT_WRITE, 0, memory - bytes) != 0) {
         return refuse(why, "the stack does not fit into memory");
     }
     mm.ceiling = round_down(va - STACK_GUARD, LWK_PAGE_2M);
@@ -81,11 +85,10 @@ static bool make_stack(const struct elf_plan *plan, const struct launch *launch,
                                 .signal_stack = signal_stack(c)};
     random_bytes(facts.random, sizeof(facts.random));
     /* Arguments go to its last run of memory: one run, but in a heap that is nearly full. */
-    const struct area *last = area_at(&mm.areas, STACK_TOP - 1);
+    const struct area *last = area_at(&mm.areas, top - 1);
     uint64_t run = least(last->bytes, bytes);
     loaded->stack_bytes = bytes;
-    loaded->sp =
-        stack_build(ram(last->pa + last->bytes - run), STACK_TOP - run, run, launch, &facts);
+    loaded->sp = stack_build(ram(last->pa + last->bytes - run), top - run, run, launch, &facts);
     return loaded->sp != 0 || refuse(why, "arguments and environment do not fit into the stack");
 }
 

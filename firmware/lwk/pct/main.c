@@ -18,7 +18,8 @@ static void start(void)
     char reason[256];
     struct text why;
 
-    if (!mm_init(info->heap_pa, info->heap_bytes) || !ship_init()) {
+    /* yod's machines are new at each launch, and their memory is zero: so is it after a reset. */
+    if (!mm_init(info->heap_pa, info->heap_bytes, info->yod != 0) || !ship_init()) {
         report_launch("the machine has too little memory");
     }
     if (info->yod != 0) {
@@ -30,9 +31,6 @@ static void start(void)
     text_init(&why, reason, sizeof(reason));
     if (!launch_check(ram(info->module_pa), info->module_bytes, &pct.launch, &why)) {
         report_launch(reason);
-    }
-    if ((pct.launch.header->flags & YOD_LAUNCH_FRESH_RAM) != 0) {
-        mm_trust_fresh();
     }
     random_seed(pct.launch.header->seed);
     if (!load(&pct.launch, &pct.loaded, &why)) {

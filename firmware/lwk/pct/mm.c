@@ -13,7 +13,7 @@ static uint32_t deferred_count;
 /* Memory that is known to be clear, as nobody has written to it yet. */
 static struct phys_range fresh;
 
-bool mm_init(uint64_t heap_pa, uint64_t heap_bytes)
+bool mm_init(uint64_t heap_pa, uint64_t heap_bytes, bool is_fresh)
 {
     uint64_t entries = least(most(heap_bytes >> 16, 2048), 32768);
     uint64_t area_bytes = round_up(entries * sizeof(struct area), LWK_PAGE);
@@ -30,18 +30,9 @@ bool mm_init(uint64_t heap_pa, uint64_t heap_bytes)
     mm.phys.free = ram(top + area_bytes);
     mm.phys.max = (uint32_t)entries + OWN_ENTRIES;
     deferred_count = 0;
-    fresh = (struct phys_range){0, 0};
+    fresh = (struct phys_range){heap_pa, is_fresh ? top - heap_pa : 0};
     phys_give(&mm.phys, heap_pa, top - heap_pa);
     return true;
-}
-
-void mm_trust_fresh(void)
-{
-    for (uint32_t i = 0; i < mm.phys.count; i++) {
-        if (mm.phys.free[i].bytes > fresh.bytes) {
-            fresh = mm.phys.free[i];
-        }
-    }
 }
 
 /* Clear memory that was taken, unless it never had been before: writing there would make the host
@@ -164,6 +155,16 @@ uint64_t mm_lowest(uint64_t va)
 {
     return mm.phys.count == 0 ? NO_MEMORY
                               : mm.phys.free[0].pa + ((va - mm.phys.free[0].pa) % LWK_PAGE_2M);
+}
+
+uint64_t mm_highest(uint64_t bytes)
+{
+    for (uint32_t i = mm.phys.count; i-- > 0;) {
+        if (mm.phys.free[i].bytes >= bytes) {
+            return mm.phys.free[i].pa + mm.phys.free[i].bytes;
+        }
+    }
+    return 0;
 }
 
 /* The memory that follows the area just below va. */

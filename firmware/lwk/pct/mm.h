@@ -27,12 +27,9 @@ struct mm {
 
 extern struct mm mm;
 
-/** Take over the heap; the tables come from its top. False if it is too small for anything. */
-bool mm_init(uint64_t heap_pa, uint64_t heap_bytes);
-
-/** What is free is zero already: the launcher says that its machine is new (YOD_LAUNCH_FRESH_RAM).
- */
-void mm_trust_fresh(void);
+/** Take over the heap; the tables come from its top. Fresh: it is zero. False if it is too small
+ * for anything. */
+bool mm_init(uint64_t heap_pa, uint64_t heap_bytes, bool is_fresh);
 
 /** Contiguous zeroed pages for the PCT itself; NO_MEMORY if there are none. */
 uint64_t mm_own_pages(uint64_t bytes);
@@ -45,6 +42,9 @@ int64_t mm_back(uint64_t va, uint64_t bytes, uint32_t prot, uint32_t flags, uint
 
 /** The lowest free memory that lies as va does with respect to 2 MiB pages. */
 uint64_t mm_lowest(uint64_t va);
+
+/** The end of the highest free run that is not shorter; 0: there is none. */
+uint64_t mm_highest(uint64_t bytes);
 
 /** Fill memory of the application whatever its rights; false if some of it is not there. */
 bool mm_write(uint64_t va, const void *from, uint64_t bytes);

@@ -12,12 +12,13 @@
 #define ENTRIES 512u
 #define SPAN(level) (1ull << (12 + 9 * (level))) /* that an entry covers; level 0: 4 KiB pages */
 
-extern uint8_t text_start[], rodata_start[], data_start[], bss_start[], bss_end[];
-extern uint8_t pct_image[], pct_rodata[], pct_data[], pct_end[], data_end_pa[];
+/* qk.ld */
+extern uint8_t rodata_start[], text_start[], text_end[], bss_start[], bss_end[];
+extern uint8_t pct_image[], pct_rodata[], pct_data[], pct_end[], pct_pa[];
 
 uint64_t kernel_cr3, pct_cr3;
 static uint8_t pct_stack[65536] __attribute__((aligned(4096)));
-static uint64_t mmio_next = MMIO_BASE;
+static uint32_t mmio_pages;
 
 static uint64_t *table_at(uint64_t entry)
 {
@@ -319,9 +320,8 @@ uint64_t map_stack(uint32_t slot, uint32_t part, uint32_t pages)
 
 volatile uint32_t *map_mmio(uint64_t pa)
 {
-    uint64_t va = mmio_next;
+    uint64_t va = MMIO_BASE + mmio_pages++ * LWK_PAGE;
 
-    mmio_next += LWK_PAGE;
     must_map(kernel_cr3, va, pa & PTE_ADDRESS, LWK_PAGE, PTE_P | PTE_W | PTE_NX | PTE_UNCACHED | PTE_GLOBAL);
     return (volatile uint32_t *)(va + pa % LWK_PAGE);
 }
@@ -343,9 +343,8 @@ static uint64_t new_space(void)
 void paging_init(void)
 {
     kernel_cr3 = new_space();
-    map_image(text_start, rodata_start, 0);
-    map_image(rodata_start, data_start, PTE_NX);
-    map_image(data_start, (uint8_t *)KERNEL_BASE + (uint64_t)data_end_pa, PTE_W | PTE_NX);
+    map_image(rodata_start, text_start, PTE_NX);
+    map_image(text_start, text_end, 0);
     map_image(bss_start, bss_end, PTE_W | PTE_NX);
     must_map(kernel_cr3, DIRECT_BASE + machine.pool.start, machine.pool.start,
              machine.pool.end - machine.pool.start, PTE_P | PTE_W | PTE_NX | PTE_GLOBAL);
@@ -359,7 +358,7 @@ static void map_pct(uint64_t va, uint64_t pa, uint64_t bytes, uint64_t flags)
 
 void paging_pct(void)
 {
-    uint64_t image_pa = (uint64_t)data_end_pa - (uint64_t)pct_image;
+    uint64_t image_pa = (uint64_t)pct_pa - (uint64_t)pct_image;
 
     pct_cr3 = new_space();
     app.cr3 = new_space();

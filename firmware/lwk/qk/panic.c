@@ -19,6 +19,15 @@ _Noreturn void power_off(void)
     }
 }
 
+/* In the order of struct yod_report. */
+void report_registers(const struct frame *f, uint64_t to[18])
+{
+    const uint64_t registers[18] = {f->rax, f->rbx, f->rcx, f->rdx, f->rsi, f->rdi,
+                                    f->rbp, f->rsp, f->r8,  f->r9,  f->r10, f->r11,
+                                    f->r12, f->r13, f->r14, f->r15, f->rip, f->rflags};
+    memcpy(to, registers, sizeof(registers));
+}
+
 /* For yod, where the PCT would have left its report. */
 static void fill_report(const struct frame *f, const char *text)
 {
@@ -37,10 +46,7 @@ static void fill_report(const struct frame *f, const char *text)
         r->text[i] = text[i];
     }
     if (f != NULL) {
-        const uint64_t registers[18] = {f->rax, f->rbx, f->rcx, f->rdx, f->rsi, f->rdi,
-                                        f->rbp, f->rsp, f->r8,  f->r9,  f->r10, f->r11,
-                                        f->r12, f->r13, f->r14, f->r15, f->rip, f->rflags};
-        memcpy(r->registers, registers, sizeof(registers));
+        report_registers(f, r->registers);
         r->vector = (uint32_t)f->vector;
         r->error_code = f->error;
         r->fault_address = read_cr(2);
@@ -50,6 +56,8 @@ static void fill_report(const struct frame *f, const char *text)
 
 _Noreturn void panic(const struct frame *f, const char *format, ...)
 {
+    static const char names[16][4] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp",
+                                      "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
     static bool again;
     char text[256];
     va_list list;
@@ -66,11 +74,11 @@ _Noreturn void panic(const struct frame *f, const char *format, ...)
     if (f != NULL) {
         print("vector %lu error %#lx rip %#lx rflags %#lx cs %#lx cr2 %#lx cr3 %#lx\n", f->vector, f->error,
               f->rip, f->rflags, f->cs, read_cr(2), read_cr(3));
-        print("rax %#lx rbx %#lx rcx %#lx rdx %#lx rsi %#lx rdi %#lx\n", f->rax, f->rbx, f->rcx, f->rdx,
-              f->rsi, f->rdi);
-        print("rbp %#lx rsp %#lx r8 %#lx r9 %#lx r10 %#lx r11 %#lx\n", f->rbp, f->rsp, f->r8, f->r9, f->r10,
-              f->r11);
-        print("r12 %#lx r13 %#lx r14 %#lx r15 %#lx\n", f->r12, f->r13, f->r14, f->r15);
+        uint64_t registers[18];
+        report_registers(f, registers);
+        for (uint32_t i = 0; i < 16; i++) {
+            print("%s %#lx%s", names[i], registers[i], i % 4 == 3 ? "\n" : " ");
+        }
     }
     fill_report(f, text);
     power_off();

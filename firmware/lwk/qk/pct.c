@@ -8,7 +8,7 @@
 
 struct thread pct __attribute__((aligned(64)));
 
-static struct link calls = {&calls, &calls}; /* threads whose call the PCT has not fetched */
+static struct link calls; /* threads whose call the PCT has not fetched */
 static uint32_t posted;                      /* other events, by bit */
 
 void pct_start_thread(void)
@@ -16,6 +16,7 @@ void pct_start_thread(void)
     extern uint8_t pct_image[];
 
     app.alarm = NEVER;
+    list_init(&calls);
     list_init(&pct.link);
     list_init(&pct.timer);
     pct.cpu = this_cpu();

@@ -39,9 +39,9 @@ enum { PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4 };
 enum { VEC_TIMER = 0x20, VEC_IPI = 0x21, VEC_YOD = 0x22, VEC_SPURIOUS = 0x2f, VECTORS = 0x30 };
 #define VEC_SYSCALL 0x100u
 
-/* Registers as entry_*.S saves them. */
+/* Registers as trap_entry.S saves them; the first 15 are in the order of a signal frame. */
 struct frame {
-    uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
+    uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx;
     uint64_t vector;
     uint64_t error; /* of an exception; the call number of a system call */
     uint64_t rip, cs, rflags, rsp, ss;
@@ -156,6 +156,8 @@ struct cpu {
     bool resched; /* the time slice is over */
     uint32_t flush; /* asked by another CPU: flush the TLB, and have been in the kernel */
     bool timer_fired, yod_fired;
+    bool kicked;                    /* an IPI is on its way */
+    uint64_t to_kick[MAX_CPUS / 64]; /* by this CPU, when it has released the lock */
     struct thread *current; /* NULL: idle */
     struct thread *loaded;  /* whose FPU state and bases are here, if its loaded_on agrees */
     uint64_t cr3;
@@ -281,6 +283,7 @@ void smp_prepare(void);
 void smp_start(void);
 void smp_wait(void);
 void kick(struct cpu *c);
+void send_kicks(struct cpu *self);
 void sync_cpus(void);
 void sync_poll(struct cpu *c);
 void stop_others(void);
@@ -353,6 +356,7 @@ void format_text(char *out, uint64_t bytes, const char *format, va_list list);
 void console_write(const char *text, uint64_t bytes);
 _Noreturn void panic(const struct frame *f, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+void report_registers(const struct frame *f, uint64_t to[18]);
 _Noreturn void power_off(void);
 
 void *memset(void *to, int value, size_t bytes);

@@ -26,6 +26,7 @@ void lock(void)
 void unlock(void)
 {
     __atomic_clear(&locked, __ATOMIC_RELEASE);
+    send_kicks(this_cpu());
 }
 
 /* ------------------------------------------------------------------- queues */
@@ -263,6 +264,7 @@ static struct thread *choose(struct cpu *c)
 /* Interrupts that came while the CPU was idle or in user mode. */
 static void handle_interrupts(struct cpu *c)
 {
+    c->kicked = false;
     if (c->timer_fired) {
         c->timer_fired = false;
         expire(c);

@@ -19,7 +19,8 @@ struct ucontext {
     uint64_t stack;
     uint32_t stack_flags, pad;
     uint64_t stack_bytes;
-    uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags;
+    uint64_t registers[15]; /* r8 to rcx, as in struct frame */
+    uint64_t rsp, rip, rflags;
     uint16_t cs, gs, fs, ss;
     uint64_t error, vector, old_mask, cr2, fpu, reserved[8];
     uint64_t mask;
@@ -111,21 +112,6 @@ bool sigframe_push(struct thread *t, const struct action *a, const uint32_t sigi
                .stack = t->stack,
                .stack_flags = t->stack_bytes == 0 ? SS_DISABLE : 0,
                .stack_bytes = t->stack_bytes,
-               .r8 = f->r8,
-               .r9 = f->r9,
-               .r10 = f->r10,
-               .r11 = f->r11,
-               .r12 = f->r12,
-               .r13 = f->r13,
-               .r14 = f->r14,
-               .r15 = f->r15,
-               .rdi = f->rdi,
-               .rsi = f->rsi,
-               .rbp = f->rbp,
-               .rbx = f->rbx,
-               .rdx = f->rdx,
-               .rax = f->rax,
-               .rcx = f->rcx,
                .rsp = f->rsp,
                .rip = f->rip,
                .rflags = f->rflags,
@@ -143,6 +129,7 @@ bool sigframe_push(struct thread *t, const struct action *a, const uint32_t sigi
     fpu = (sp - features.fpu_bytes - (features.xsave ? 4 : 0)) & ~63ull;
     sp = ((fpu - sizeof(s)) & ~15ull) - 8; /* as after a call */
     s.uc.fpu = fpu;
+    memcpy(s.uc.registers, f, sizeof(s.uc.registers));
     memcpy(s.siginfo, siginfo, sizeof(s.siginfo));
     if ((a->flags & SA_RESTORER) == 0 || a->handler >= LWK_APP_HIGH || (was_on && !on_stack(t, sp)) ||
         !push_fpu(t, fpu) || copy_out(sp, &s, sizeof(s)) != 0) {
@@ -171,21 +158,7 @@ bool sigframe_pop(struct thread *t)
     if (copy_in(&uc, f->rsp, sizeof(uc)) != 0 || uc.rip >= LWK_APP_HIGH || !pop_fpu(t, uc.fpu)) {
         return false;
     }
-    f->r8 = uc.r8;
-    f->r9 = uc.r9;
-    f->r10 = uc.r10;
-    f->r11 = uc.r11;
-    f->r12 = uc.r12;
-    f->r13 = uc.r13;
-    f->r14 = uc.r14;
-    f->r15 = uc.r15;
-    f->rdi = uc.rdi;
-    f->rsi = uc.rsi;
-    f->rbp = uc.rbp;
-    f->rbx = uc.rbx;
-    f->rdx = uc.rdx;
-    f->rax = uc.rax;
-    f->rcx = uc.rcx;
+    memcpy(f, uc.registers, sizeof(uc.registers));
     f->rsp = uc.rsp;
     f->rip = uc.rip;
     f->rflags = (uc.rflags & FLAGS_USER) | FLAG_FIXED | FLAG_IF;

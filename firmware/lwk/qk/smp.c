@@ -91,11 +91,26 @@ void smp_wait(void)
 
 /* --------------------------------------------------------------------- IPIs */
 
-/* Make it look at its queue and signals, if it is idle or in user mode. */
+/*
+ * Make a CPU look at its queue and signals, if it is idle or in user mode. The interrupt is sent when the
+ * lock is free again: it takes an exit, and the CPU it wakes wants the lock.
+ */
 void kick(struct cpu *c)
 {
-    if (c != this_cpu()) {
-        apic_send(c->apic_id, ICR_FIXED | VEC_IPI);
+    if (c != this_cpu() && !c->kicked) {
+        c->kicked = true; /* until it looks */
+        this_cpu()->to_kick[c->number / 64] |= 1ull << c->number % 64;
+    }
+}
+
+void send_kicks(struct cpu *self)
+{
+    for (uint32_t i = 0; i < (cpu_count + 63) / 64; i++) {
+        while (self->to_kick[i] != 0) {
+            uint32_t bit = (uint32_t)__builtin_ctzll(self->to_kick[i]);
+            self->to_kick[i] &= self->to_kick[i] - 1;
+            apic_send(cpus[i * 64 + bit].apic_id, ICR_FIXED | VEC_IPI);
+        }
     }
 }
 
@@ -123,7 +138,7 @@ void sync_cpus(void)
             c->stale = true;
         } else if (c != self) {
             __atomic_store_n(&c->flush, 1, __ATOMIC_RELEASE);
-            kick(c);
+            apic_send(c->apic_id, ICR_FIXED | VEC_IPI);
         }
     }
     for (uint32_t i = 0; i < cpu_count; i++) {

@@ -120,54 +120,26 @@ static bool is_quick(uint64_t call)
     }
 }
 
-/* By Linux's numbers. */
-static syscall_fn *const calls[LWK_CALLS] = {
-    [13] = sys_rt_sigaction,
-    [14] = sys_rt_sigprocmask,
-    [15] = sys_rt_sigreturn,
-    [24] = sys_sched_yield,
-    [34] = sys_pause,
-    [35] = sys_nanosleep,
-    [36] = sys_getitimer,
-    [37] = sys_alarm,
-    [38] = sys_setitimer,
-    [39] = sys_getpid,
-    [56] = sys_clone,
-    [60] = sys_exit,
-    [62] = sys_kill,
-    [96] = sys_gettimeofday,
-    [98] = sys_getrusage,
-    [100] = sys_times,
-    [110] = sys_zero, /* getppid */
-    [127] = sys_rt_sigpending,
-    [128] = sys_rt_sigtimedwait,
-    [130] = sys_rt_sigsuspend,
-    [131] = sys_sigaltstack,
-    [142] = sys_zero, /* sched_setparam */
-    [143] = sys_sched_getparam,
-    [144] = sys_sched_setscheduler,
-    [145] = sys_zero, /* sched_getscheduler */
-    [146] = sys_sched_priority, /* sched_get_priority_max */
-    [147] = sys_sched_priority, /* sched_get_priority_min */
-    [148] = sys_sched_rr_interval,
-    [158] = sys_arch_prctl,
-    [186] = sys_gettid,
-    [200] = sys_tkill,
-    [201] = sys_time,
-    [202] = sys_futex,
-    [203] = sys_sched_setaffinity,
-    [204] = sys_sched_getaffinity,
-    [218] = sys_set_tid_address,
-    [219] = sys_restart_syscall,
-    [228] = sys_clock_gettime,
-    [229] = sys_clock_getres,
-    [230] = sys_clock_nanosleep,
-    [231] = sys_exit_group,
-    [234] = sys_tgkill,
-    [273] = sys_set_robust_list,
-    [274] = sys_get_robust_list,
-    [309] = sys_getcpu,
-};
+/* By Linux's numbers. 110 is getppid; 142 and 145 to 147 set and get parameters of the scheduler. */
+#define CALLS(X) \
+    X(13, rt_sigaction) X(14, rt_sigprocmask) X(15, rt_sigreturn) X(24, sched_yield)              \
+    X(34, pause) X(35, nanosleep) X(36, getitimer) X(37, alarm) X(38, setitimer) X(39, getpid)    \
+    X(56, clone) X(60, exit) X(62, kill) X(96, gettimeofday) X(98, getrusage) X(100, times)       \
+    X(110, zero) X(127, rt_sigpending) X(128, rt_sigtimedwait) X(130, rt_sigsuspend)              \
+    X(131, sigaltstack) X(142, zero) X(143, sched_getparam) X(144, sched_setscheduler)            \
+    X(145, zero) X(146, sched_priority) X(147, sched_priority) X(148, sched_rr_interval)          \
+    X(158, arch_prctl) X(186, gettid) X(200, tkill) X(201, time) X(202, futex)                    \
+    X(203, sched_setaffinity) X(204, sched_getaffinity) X(218, set_tid_address)                   \
+    X(219, restart_syscall) X(228, clock_gettime) X(229, clock_getres) X(230, clock_nanosleep)    \
+    X(231, exit_group) X(234, tgkill) X(273, set_robust_list) X(274, get_robust_list)             \
+    X(309, getcpu)
+
+#define POSITION(number, name) AT_##number,
+#define INDEX(number, name) [number] = AT_##number,
+#define FUNCTION(number, name) sys_##name,
+enum { AT_NONE, CALLS(POSITION) };
+static const uint8_t position[] = {CALLS(INDEX)};
+static syscall_fn *const functions[] = {NULL, CALLS(FUNCTION)};
 
 struct frame *user_syscall(struct frame *f)
 {
@@ -175,7 +147,7 @@ struct frame *user_syscall(struct frame *f)
     struct thread *t = c->current;
     const uint64_t a[6] = {f->rdi, f->rsi, f->rdx, f->r10, f->r8, f->r9};
     uint64_t call = f->error;
-    syscall_fn *fn = call < LWK_CALLS ? calls[call] : NULL;
+    syscall_fn *fn = call < sizeof(position) ? functions[position[call]] : NULL;
     int64_t result;
 
     if (t == &pct) {

@@ -151,11 +151,7 @@ void end_app(uint32_t end, int32_t status, uint32_t signal, const struct thread 
         e->vector = UINT32_MAX;
     }
     if (t != NULL) {
-        const struct frame *f = &t->frame;
-        const uint64_t registers[18] = {f->rax, f->rbx, f->rcx, f->rdx, f->rsi, f->rdi,
-                                        f->rbp, f->rsp, f->r8,  f->r9,  f->r10, f->r11,
-                                        f->r12, f->r13, f->r14, f->r15, f->rip, f->rflags};
-        memcpy(e->registers, registers, sizeof(registers));
+        report_registers(&t->frame, e->registers);
         e->fs_base = t->cpu->current == t ? rdmsr(MSR_FS_BASE) : t->fs_base;
         e->tid = t->tid;
         e->cpu = t->cpu->number;

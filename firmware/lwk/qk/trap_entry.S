@@ -26,31 +26,23 @@
 #define CLAC smap_site 0x0f, 0x01, 0xca
 
     .macro push_registers
-    push %rdi
-    push %rsi
-    push %rdx
-    push %rcx
-    push %rax
-    push %r8
-    push %r9
-    push %r10
-    push %r11
-    push %rbx
-    push %rbp
-    push %r12
-    push %r13
-    push %r14
-    push %r15
+    .irp r, rcx, rax, rdx, rbx, rbp, rsi, rdi, r15, r14, r13, r12, r11, r10, r9, r8
+    push %\r
+    .endr
     .endm
 
-    .macro pop_registers_but_rcx_r11
-    pop %r15
-    pop %r14
-    pop %r13
-    pop %r12
-    pop %rbp
-    pop %rbx
+    .macro pop_registers
+    .irp r, r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx
+    pop %\r
+    .endr
     .endm
+
+    /* In struct frame. */
+#define R11 (3 * 8)
+#define RCX (14 * 8)
+#define VECTOR (15 * 8)
+#define RIP (17 * 8)
+#define RFLAGS (19 * 8)
 
     .text
     /* Stubs of 16 bytes each, one a vector: error code (0 where the CPU pushes none), vector. */
@@ -91,16 +83,7 @@ trap_kernel:
     CLAC
     call kernel_trap
     mov %rbp, %rsp
-    pop_registers_but_rcx_r11
-    pop %r11
-    pop %r10
-    pop %r9
-    pop %r8
-    pop %rax
-    pop %rcx
-    pop %rdx
-    pop %rsi
-    pop %rdi
+    pop_registers
     add $16, %rsp
     iretq
 
@@ -127,43 +110,25 @@ syscall_entry: /* rcx: rip, r11: rflags; interrupts off by SFMASK */
     .globl return_to_user
 return_to_user:
     mov %rax, %rsp
-    pop_registers_but_rcx_r11
-    mov 8 * 8 + 8(%rsp), %rcx  /* vector */
-    cmp $VEC_SYSCALL, %rcx
+    cmpq $VEC_SYSCALL, VECTOR(%rsp)
     jne return_by_iret
-    mov 11 * 8(%rsp), %rcx     /* rip */
-    cmp 5 * 8(%rsp), %rcx      /* saved rcx */
+    mov RIP(%rsp), %rcx
+    cmp RCX(%rsp), %rcx
     jne return_by_iret
-    mov 13 * 8(%rsp), %r11     /* rflags */
-    cmp 0(%rsp), %r11          /* saved r11 */
+    mov RFLAGS(%rsp), %r11
+    cmp R11(%rsp), %r11
     jne return_by_iret
     test $(FLAG_TF | FLAG_RF), %r11d
     jnz return_by_iret
     shr $47, %rcx
     jnz return_by_iret
-    pop %r11
-    pop %r10
-    pop %r9
-    pop %r8
-    pop %rax
-    pop %rcx
-    pop %rdx
-    pop %rsi
-    pop %rdi
+    pop_registers
     mov 5 * 8(%rsp), %rsp
     swapgs
     sysretq
 
 return_by_iret:
-    pop %r11
-    pop %r10
-    pop %r9
-    pop %r8
-    pop %rax
-    pop %rcx
-    pop %rdx
-    pop %rsi
-    pop %rdi
+    pop_registers
     add $16, %rsp
     swapgs
     iretq

@@ -212,7 +212,9 @@ void sim_start(uint64_t heap_bytes, bool yod)
     if (pct_ram_base == MAP_FAILED) {
         abort();
     }
-    memset(pct_ram_base + SIM_HEAP, 0xa5, heap_bytes); /* what another application left */
+    if (!yod) {
+        memset(pct_ram_base + SIM_HEAP, 0xa5, heap_bytes); /* what another application left */
+    }
     memset(pages, 0, sizeof(pages));
     page_count = 0;
     sim_refuse_map = 0;
@@ -228,7 +230,7 @@ void sim_start(uint64_t heap_bytes, bool yod)
                                  .yod = yod,
                                  .tsc_hz = 1000000000};
     pct = (struct pct){.info = &sim_info};
-    if (!mm_init(SIM_HEAP, heap_bytes) || !ship_init()) {
+    if (!mm_init(SIM_HEAP, heap_bytes, yod) || !ship_init()) {
         abort();
     }
     mm.brk_start = 0x10000000;

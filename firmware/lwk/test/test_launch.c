@@ -249,8 +249,11 @@ TEST(load_builds_a_process)
     check_string(aux[AT_EXECFN], "/bin/app");
     check_string(aux[AT_PLATFORM], "x86_64");
     CHECK(aux[AT_MINSIGSTKSZ] >= 2048);
-    CHECK(sim_memory(0x7fffffe00000 - 4 * MIB, PROT_WRITE) != NULL);
-    CHECK(sim_memory(0x7fffffe00000 - 4 * MIB - 1, PROT_READ) == NULL);
+    const struct area *stack = area_at(&mm.areas, loaded.sp);
+    CHECK(area_end(stack) <= 0x7fffffe00000 && area_end(stack) > 0x7fffffe00000 - 2 * MIB);
+    CHECK_EQ(stack->bytes, 4 * MIB);
+    CHECK_EQ((stack->pa ^ stack->va) % (2 * MIB), 0);
+    CHECK(sim_memory(stack->va - 1, PROT_READ) == NULL);
     CHECK(sim_consistent());
 }
 
