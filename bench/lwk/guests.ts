@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The two guests of this benchmark, of the same size on the same VMM, and what is observed of them. */
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { GUEST_READY, guestInitramfs } from "../../harness/initramfs.js";
 import { ensureKernel } from "../../harness/kernels.js";
 import { packageRoot } from "../../src/ffi/library.js";
+import { type Captured, capture } from "../../src/noise/capture.js";
 import { Machine, unpackKernel } from "../../src/vmm/index.js";
-import { Launched, type LaunchOptions, type Outcome } from "../../src/yod/index.js";
+import type { LaunchOptions } from "../../src/yod/index.js";
 
 export const MEMORY_MIB = 128;
 export const COMMAND_LINE = "console=ttyS0 quiet";
@@ -17,37 +17,15 @@ const TIMEOUT_MS = 600_000;
 /** The program that both run: test/programs/compute.c. */
 export const program = () => join(packageRoot(), "test/programs/build/compute.glibc");
 
-export interface LwkRun {
-  readonly outcome: Outcome;
-  readonly stdout: string;
-}
-
 /** The program on the lightweight kernel. @throws where it does not exit with 0 */
-export async function onLwk(args: readonly string[], options: Partial<LaunchOptions> = {}): Promise<LwkRun> {
-  const directory = mkdtempSync(join(tmpdir(), "v3m-bench-lwk-"));
-  const path = join(directory, "stdout");
-  const descriptors = [openSync("/dev/null", "r"), openSync(path, "w")] as const;
-  try {
-    await using launched = await Launched.prepare({
-      app: program(),
-      memory: MEMORY_MIB << 20,
-      timeoutMs: TIMEOUT_MS,
-      ...options,
-      args,
-      stdio: [...descriptors, 2],
-    });
-    launched.start();
-    const outcome = await launched.wait();
-    const stdout = readFileSync(path, "latin1");
-    if (outcome.kind !== "exit" || outcome.status !== 0) {
-      const text = "text" in outcome ? outcome.text : "";
-      throw new Error(`on the lightweight kernel: ${outcome.kind} ${text}\n${stdout}`);
-    }
-    return { outcome, stdout };
-  } finally {
-    for (const fd of descriptors) closeSync(fd);
-    rmSync(directory, { recursive: true, force: true });
-  }
+export function onLwk(args: readonly string[], options: Partial<LaunchOptions> = {}): Promise<Captured> {
+  return capture({
+    app: program(),
+    memory: MEMORY_MIB << 20,
+    timeoutMs: TIMEOUT_MS,
+    ...options,
+    args,
+  });
 }
 
 /** What the Linux guest boots, found or made where there is a network. */

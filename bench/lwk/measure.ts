@@ -3,6 +3,9 @@
 import { countInstructions } from "../../src/yod/count-instructions.js";
 import { inLinux, type LinuxFiles, MEMORY_MIB, type Moment, onLwk, program } from "./guests.js";
 
+/** An exit each: some 100 µs under emulation. */
+const MOST_STEPS = 2_000_000;
+
 export interface Boot {
   /** From the first KVM_RUN to the application's first instruction, or to the first user-space line. */
   readonly ns: number;
@@ -108,6 +111,11 @@ export async function quietLinux(files: LinuxFiles, seconds: number, cpus: numbe
 
 /** Instructions from power-on to the application's first, and to its main function; null where that is not possible. */
 export async function instructions(): Promise<{ toApplication: number | null; toMain: number | null }> {
-  const counts = await countInstructions({ app: program(), args: ["0", "1"], memory: MEMORY_MIB << 20 });
+  const counts = await countInstructions({
+    app: program(),
+    args: ["0", "1"],
+    memory: MEMORY_MIB << 20,
+    maxSteps: MOST_STEPS,
+  });
   return { toApplication: counts.toApplication ?? null, toMain: counts.toFunction ?? null };
 }

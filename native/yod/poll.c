@@ -59,7 +59,7 @@ static int64_t look(struct yd_op *op, uint32_t count)
     struct pollfd *guest = NULL;
     uint64_t bytes = count * sizeof(*guest);
     if (count > 0) {
-        struct pollfd *shared = yd_memory(op, 0, bytes);
+        const void *shared = yd_memory(op, 0, bytes);
         guest = shared == NULL ? NULL : malloc(bytes);
         if (guest == NULL) {
             return shared == NULL ? -EFAULT : -ENOMEM;
@@ -75,9 +75,10 @@ static int64_t look(struct yd_op *op, uint32_t count)
         for (uint32_t i = 0; i < op->set_count; i++) {
             op->set[i].revents = 0;
         }
-        struct pollfd *shared = count == 0 ? NULL : yd_memory(op, 0, bytes);
-        for (uint32_t i = 0; i < count && shared != NULL; i++) {
-            shared[i].revents = guest[i].revents;
+        char *shared = count == 0 ? NULL : yd_memory(op, 0, bytes);
+        for (uint32_t i = 0; i < count && shared != NULL; i++) { /* aligned or not */
+            memcpy(shared + i * sizeof(*guest) + offsetof(struct pollfd, revents),
+                   &guest[i].revents, sizeof(guest[i].revents));
         }
     }
     free(guest);

@@ -3,11 +3,11 @@
 import { execFile } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { V3mError } from "../errors.js";
 import { packageRoot } from "../ffi/library.js";
 import { Machine } from "../vmm/machine.js";
+import { capture } from "./capture.js";
 import { type Measurement, type Parameters, programArguments, understand } from "./measurement.js";
 import type { Method, Place } from "./names.js";
 
@@ -41,12 +41,11 @@ async function onHost(method: Method, parameters: Parameters): Promise<Measureme
 }
 
 async function onLwk(method: Method, parameters: Parameters): Promise<Measurement> {
-  const main = fileURLToPath(new URL("../v2m/main.js", import.meta.url));
-  const options = ["--cpus", "1", "--memory", `${MEMORY_MIB}M`];
-  const command = [main, "yod", ...options, "--", program(), ...programArguments(method, parameters)];
-  const { stdout } = await run(process.execPath, command, {
-    maxBuffer: MAX_OUTPUT,
-    timeout: parameters.seconds * 1000 + GRACE_MS,
+  const { stdout } = await capture({
+    app: program(),
+    args: programArguments(method, parameters),
+    memory: MEMORY_MIB << 20,
+    timeoutMs: parameters.seconds * 1000 + GRACE_MS,
   });
   return understand(stdout);
 }

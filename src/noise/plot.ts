@@ -109,7 +109,7 @@ export function noisePlot(result: NoiseResult): string {
   })).filter(({ all }) => all.length > 0);
   const total = MARGIN.top + shown.length * PANEL + 24;
   const where = result.testbed === null ? "" : ` in the emulated ${result.testbed} machine`;
-  const footer = `${result.date.slice(0, 10)}, ${result.cpu}${where}; medians of ${result.rounds} rounds, the median round is drawn`;
+  const footer = `${result.date.slice(0, 10)}, ${result.cpu}${where}; ${result.rounds === 1 ? "one round" : `medians of ${result.rounds} rounds, the median round is drawn`}`;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${total}" viewBox="0 0 ${WIDTH} ${total}">`,
     `<rect width="100%" height="100%" fill="#ffffff"/>`,

@@ -96,7 +96,7 @@ function describe(result: NoiseResult): string {
   });
   return [
     `${result.cpu}${where}, Linux ${result.kernel}${guests}`,
-    `${result.rounds} rounds of ${seconds} s; threshold ${thresholdNs} ns, interval ${intervalNs / 1000} µs, quantum ${work} turns; medians`,
+    `rounds: ${result.rounds} of ${seconds} s; threshold ${thresholdNs} ns, interval ${intervalNs / 1000} µs, quantum ${work} turns; medians of the rounds`,
     "",
     table(rows(result, formatNs)),
     ...(lines.length > 0 ? ["", ...lines] : []),

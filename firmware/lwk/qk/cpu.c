@@ -101,7 +101,7 @@ static uint8_t ist_of(uint32_t vector)
 void idt_init(void)
 {
     for (uint32_t i = 0; i < VECTORS; i++) {
-        uint64_t at = (uint64_t)vector_stubs + i * 16;
+        uint64_t at = (uint64_t)vector_stubs + i * 8;
         bool user = i == VEC_BP || i == VEC_OF; /* INT3 and INTO; any other INT n is #GP */
         idt[i] = (struct gate){.offset_low = (uint16_t)at,
                                .selector = SEL_KERNEL_CS,

@@ -100,7 +100,7 @@ static int64_t wake_op(const uint64_t a[6])
     uint32_t op = code >> 28 & 7;
     uint32_t operand = (uint32_t)((int32_t)(code << 8) >> 20);
     int32_t compare = (int32_t)(code << 20) >> 20;
-    uint32_t old, seen;
+    uint32_t old, seen, truth;
     int32_t value;
     bool hit;
 
@@ -121,28 +121,12 @@ static int64_t wake_op(const uint64_t a[6])
         }
     } while (seen != old);
     value = (int32_t)old;
-    switch (code >> 24 & 15) {
-    case 0:
-        hit = value == compare;
-        break;
-    case 1:
-        hit = value != compare;
-        break;
-    case 2:
-        hit = value < compare;
-        break;
-    case 3:
-        hit = value <= compare;
-        break;
-    case 4:
-        hit = value > compare;
-        break;
-    case 5:
-        hit = value >= compare;
-        break;
-    default:
+    /* = != < <= > >= */
+    truth = (value == compare) * 0x29 | (value < compare) * 0x0e | (value > compare) * 0x32;
+    if ((code >> 24 & 15) > 5) {
         return -ENOSYS;
     }
+    hit = (truth >> (code >> 24 & 15) & 1) != 0;
     return futex_wake(a[0], (uint32_t)a[2], UINT32_MAX) +
            (hit ? futex_wake(a[4], (uint32_t)a[3], UINT32_MAX) : 0);
 }

@@ -337,7 +337,7 @@ bool sigframe_pop(struct thread *t);
 #define NO_RESULT INT64_MIN
 typedef int64_t syscall_fn(struct thread *t, const uint64_t a[6]);
 syscall_fn sys_clone, sys_exit, sys_exit_group, sys_set_tid_address, sys_set_robust_list,
-    sys_get_robust_list, sys_sched_setaffinity, sys_sched_getaffinity, sys_sched_yield, sys_futex,
+    sys_sched_setaffinity, sys_sched_getaffinity, sys_sched_yield, sys_futex,
     sys_rt_sigaction, sys_rt_sigprocmask, sys_rt_sigreturn, sys_rt_sigpending, sys_rt_sigsuspend,
     sys_rt_sigtimedwait, sys_sigaltstack, sys_pause, sys_kill, sys_tkill, sys_tgkill, sys_nanosleep,
     sys_clock_nanosleep, sys_alarm, sys_setitimer, sys_getitimer, sys_clock_gettime,

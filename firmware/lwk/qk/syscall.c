@@ -131,7 +131,7 @@ static bool is_quick(uint64_t call)
     X(158, arch_prctl) X(186, gettid) X(200, tkill) X(201, time) X(202, futex)                    \
     X(203, sched_setaffinity) X(204, sched_getaffinity) X(218, set_tid_address)                   \
     X(219, restart_syscall) X(228, clock_gettime) X(229, clock_getres) X(230, clock_nanosleep)    \
-    X(231, exit_group) X(234, tgkill) X(273, set_robust_list) X(274, get_robust_list)             \
+    X(231, exit_group) X(234, tgkill) X(273, set_robust_list)             \
     X(309, getcpu)
 
 #define POSITION(number, name) AT_##number,

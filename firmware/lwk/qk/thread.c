@@ -248,20 +248,6 @@ int64_t sys_set_robust_list(struct thread *t, const uint64_t a[6])
     return 0;
 }
 
-int64_t sys_get_robust_list(struct thread *t, const uint64_t a[6])
-{
-    static const uint64_t bytes = 24;
-    struct thread *of = a[0] == 0 ? t : thread_find(a[0]);
-
-    if (of == NULL) {
-        return -ESRCH;
-    }
-    if (copy_out(a[1], &of->robust_list, 8) != 0 || copy_out(a[2], &bytes, 8) != 0) {
-        return -EFAULT;
-    }
-    return 0;
-}
-
 /* ----------------------------------------------------------------- affinity */
 
 /* As much of a mask as Linux would have for so many CPUs. */

@@ -45,22 +45,26 @@
 #define RFLAGS (19 * 8)
 
     .text
-    /* Stubs of 16 bytes each, one a vector: error code (0 where the CPU pushes none), vector. */
+    /* Stubs of 8 bytes each, one a vector. */
     .globl vector_stubs
     .balign 16
 vector_stubs:
     .set vector, 0
     .rept VECTORS
-    .balign 16
-    /* #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX have one (SDM 3A, table 6-1; APM 2, 8.2). */
-    .if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30)
-    push $0
-    .endif
+    .balign 8
     push $vector
+    /* #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX push an error code (SDM 3A, table 6-1; APM 2, 8.2). */
+    .if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30
     jmp trap_common
+    .else
+    jmp trap_no_error
+    .endif
     .set vector, vector + 1
     .endr
 
+trap_no_error: /* an error code of 0 between the vector and what the CPU pushed */
+    push (%rsp)
+    movq $0, 8(%rsp)
 trap_common:
     testb $3, 24(%rsp)
     jz trap_kernel
