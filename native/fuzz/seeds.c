@@ -174,6 +174,43 @@ static void uart(void)
     store("uart", "full");
 }
 
+/* Each call of fuzz_yod.c after the opening of a file and of a directory, with some usual
+ * arguments. */
+static void yod(void)
+{
+    static const uint8_t opened[] = {0, 0, 1, 19, 0, 3, 0xff, 0, 0, 0, 19, 0, 0};
+    static const uint8_t arguments[][16] = {
+        {0x4a, 0x4a, 0x4a, 0x4a, 0x4a, 0x4a, 0x4a, 0x4a, 0x4a, 0x4a, 0x4a, 0x4a, 0x4a, 0x4a, 0x4a},
+        {1, 19, 0, 1, 19, 7, 0, 8, 0, 8, 0},           /* two paths: TREE/rw/file, TREE/rw/new */
+        {0x4b, 0, 0, 0x4b, 0, 7, 0, 8, 0, 8},          /* from the directory: file, new */
+        {0, 1, 0, 7, 8, 1, 2, 1, 9, 8, 7, 3, 2, 1, 4}, /* from the cwd: sub/../.. */
+        {1, 19, 6, 10, 1, 19, 6, 10, 8, 8, 8},         /* through a link that leads out */
+        {0, 23, 9, 8, 9, 8, 9, 8},                     /* of yod's making: /dev/null */
+        {0x48, 10, 5, 5, 0x49, 10, 64, 64},            /* standard streams */
+    };
+    /* A directory that yod makes, opened and listed in both ways; its files. */
+    static const uint8_t listed[] = {0, 0, 0,    37, 0,  0, 0,  22,   0x4a, 6, 0,  21, 0x4a, 6,
+                                     0, 8, 0x4a, 0,  0,  0, 21, 0x4a, 10,   0, 0,  0,  33,   0,
+                                     0, 0, 0,    0,  35, 0, 0,  0,    0,    0, 36, 0,  0};
+    char name[32];
+
+    memset(&image, 0, sizeof(image));
+    memcpy(image.data, listed, sizeof(listed));
+    image.bytes = sizeof(listed);
+    store("yod", "listed");
+    for (uint32_t call = 0; call < 72; call++) {
+        for (uint32_t i = 0; i < sizeof(arguments) / sizeof(arguments[0]); i++) {
+            memset(&image, 0, sizeof(image));
+            memcpy(image.data, opened, sizeof(opened));
+            image.data[sizeof(opened) + 1] = (uint8_t)call;
+            memcpy(image.data + sizeof(opened) + 2, arguments[i], sizeof(arguments[i]));
+            image.bytes = sizeof(opened) + 2 + sizeof(arguments[i]);
+            (void)snprintf(name, sizeof(name), "call%u-%u", call, i);
+            store("yod", name);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -189,5 +226,6 @@ int main(int argc, char **argv)
     packed();
     dispatch();
     uart();
+    yod();
     return 0;
 }

@@ -94,6 +94,10 @@ TEST(yod_stat_family)
     CHECK_EQ(CALL(lstat, P("rw/link"), M(0, 144)), 0);
     memcpy(&got, BUFFER, sizeof(got));
     CHECK(S_ISLNK(got.st_mode));
+    CHECK_EQ(CALL(lstat, P("rw/link/"), M(0, 144)), -ENOTDIR);
+    CHECK_EQ(CALL(lstat, P("rw/link/."), M(0, 144)), -ENOTDIR);
+    CHECK_EQ(CALL(stat, P("rw/file/."), M(0, 144)), -ENOTDIR);
+    CHECK_EQ(CALL(stat, P("rw/sub/."), M(0, 144)), 0);
     CHECK_EQ(CALL(stat, P("rw/link"), M(0, 143)), -EFAULT);
     CHECK_EQ(CALL(newfstatat, V(AT_FDCWD), S("link"), M(0, 144), V(AT_SYMLINK_NOFOLLOW)), 0);
     memcpy(&got, BUFFER, sizeof(got));

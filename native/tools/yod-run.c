@@ -339,8 +339,7 @@ static void print_registers(const struct yod_report *report)
                                         "rbp", "rsp", "r8",  "r9",  "r10", "r11",
                                         "r12", "r13", "r14", "r15", "rip", "rflags"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        (void)fprintf(stderr, "%s%-6s %016llx", i % 3 == 0 ? "  " : "  ", names[i],
-                      (unsigned long long)report->registers[i]);
+        (void)fprintf(stderr, "  %-6s %016llx", names[i], (unsigned long long)report->registers[i]);
         (void)fputs(i % 3 == 2 ? "\n" : "", stderr);
     }
     (void)fprintf(stderr, "  cr2    %016llx  fs     %016llx  tid %u, CPU %u\n",

@@ -105,20 +105,21 @@ uint32_t yd_file_flags(struct yd_file *file, struct vmmhpc_yod *yod)
     return flags;
 }
 
-void yd_file_classify(struct yd_file *file, mode_t mode)
+/* Terminals and other devices than those of memory; and anonymous inodes, such as eventfds. */
+static bool may_block(const struct yd_file *file, mode_t mode)
 {
     struct stat info;
-    file->kind = YD_PLAIN;
+    if (S_ISCHR(mode)) {
+        return fstat(file->fd, &info) == 0 && major(info.st_rdev) != MEMORY_DEVICES;
+    }
+    return !S_ISREG(mode) && !S_ISDIR(mode) && !S_ISBLK(mode) && !S_ISLNK(mode);
+}
+
+void yd_file_classify(struct yd_file *file, mode_t mode)
+{
+    file->kind = may_block(file, mode) ? YD_STREAM : YD_PLAIN;
     if (S_ISSOCK(mode)) {
         file->kind = YD_SOCKET;
-    } else if (S_ISFIFO(mode)) {
-        file->kind = YD_STREAM;
-    } else if (S_ISCHR(mode) && fstat(file->fd, &info) == 0 &&
-               major(info.st_rdev) != MEMORY_DEVICES) {
-        file->kind = YD_STREAM;
-    } else if (!S_ISREG(mode) && !S_ISDIR(mode) && !S_ISCHR(mode) && !S_ISBLK(mode) &&
-               !S_ISLNK(mode)) {
-        file->kind = YD_STREAM; /* an anonymous inode, such as an eventfd */
     }
     if ((file->flags & O_PATH) != 0) {
         file->kind = YD_PLAIN;

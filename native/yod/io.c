@@ -211,15 +211,14 @@ int64_t yd_call_pwrite64(struct yd_op *op)
 /* A directory that yod makes: positions count its entries. */
 static int64_t seek_listing(struct yd_op *op, struct yd_file *file)
 {
-    int64_t to = (int64_t)op->args[1];
-    int64_t result = -EINVAL;
+    int64_t result = (int64_t)op->args[1];
+    int from = (int)op->args[2];
     (void)pthread_mutex_lock(&op->yod->lock);
-    if ((int)op->args[2] == SEEK_CUR && !__builtin_add_overflow(to, (int64_t)file->position, &to)) {
-        result = to;
-    } else if ((int)op->args[2] == SEEK_SET) {
-        result = to;
+    if ((from != SEEK_SET && from != SEEK_CUR) ||
+        (from == SEEK_CUR && __builtin_add_overflow(result, (int64_t)file->position, &result)) ||
+        result < 0) {
+        result = -EINVAL;
     }
-    result = result < 0 ? -EINVAL : result;
     if (result >= 0) {
         file->position = (uint64_t)result;
     }
@@ -269,14 +268,11 @@ int64_t yd_call_truncate(struct yd_op *op)
     if (result != 0) {
         return result;
     }
+    bool regular = S_ISREG(place.stat.st_mode);
     if (place.fd < 0 || !place.root->writable) {
         result = -EROFS;
-    } else if ((int64_t)op->args[1] < 0) {
-        result = -EINVAL;
-    } else if (S_ISDIR(place.stat.st_mode)) {
-        result = -EISDIR;
-    } else if (!S_ISREG(place.stat.st_mode)) {
-        result = -EINVAL;
+    } else if (!regular || (int64_t)op->args[1] < 0) {
+        result = S_ISDIR(place.stat.st_mode) ? -EISDIR : -EINVAL;
     } else {
         int fd = yd_place_open(&place, O_WRONLY);
         result = fd;

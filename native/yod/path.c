@@ -154,9 +154,13 @@ static int slow(struct vmmhpc_yod *yod, const char *path, uint32_t flags, struct
     return -EAGAIN;
 }
 
-static bool trailing_slash(const char *path)
+/* "name/" and "name/." mean the directory that a link leads to. */
+static bool means_directory(const char *path)
 {
     size_t length = strlen(path);
+    if (length > 1 && path[length - 1] == '.' && path[length - 2] == '/') {
+        length--;
+    }
     return length > 0 && path[length - 1] == '/';
 }
 
@@ -258,7 +262,7 @@ int yd_lookup(struct vmmhpc_yod *yod, const struct yd_file *base, const char *pa
     if (path[0] == '\0') {
         return -ENOENT;
     }
-    if (trailing_slash(path)) { /* means the directory that a link leads to */
+    if (means_directory(path)) {
         flags = (flags | YD_DIRECTORY) & ~YD_NOFOLLOW;
     }
     if (path[0] == '/') {

@@ -36,7 +36,8 @@ static short without_host(const struct yd_file *file, int guest_fd, short events
     if (file == NULL) {
         return POLLNVAL;
     }
-    return file->fd >= 0 ? 0 : (short)(events & (POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM));
+    int seen = file->fd >= 0 ? 0 : events & (POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
+    return (short)seen;
 }
 
 /* Write what is ready to the guest; how many. */

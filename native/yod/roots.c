@@ -11,7 +11,7 @@
 #include "yod_internal.h"
 
 #define ROOTS_MAX 256u
-#define DEPTH_MAX 128u
+#define DEPTH_MAX 2048u /* PATH_MAX / 2 */
 
 void yd_proc_fd(int fd, char text[32])
 {
@@ -132,6 +132,11 @@ static int32_t pin_way(struct vmmhpc_yod *yod, const struct yd_root *inner,
         int up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
         (void)close(fd);
         fd = up;
+        if (up < 0 && status == VMMHPC_OK) {
+            status = vh_fail(err, VMMHPC_E_PERMISSION, errno, 0,
+                             "cannot see the directories between %.90s and %.90s", outer->path,
+                             inner->path);
+        }
     }
     if (fd >= 0) {
         (void)close(fd);

@@ -168,7 +168,9 @@ static int statx_subject(struct vmmhpc_yod *yod, const struct subject *s, uint32
     if (fd == -1 || made) {
         struct stat st;
         result = stat_subject(yod, s, &st);
-        widen(&st, stx);
+        if (result == 0) {
+            widen(&st, stx);
+        }
     } else {
         memset(stx, 0, sizeof(*stx));
         result = (int)syscall(SYS_statx, fd, "",

@@ -209,7 +209,7 @@ int32_t vmmhpc_yod_create(struct vmmhpc *vm, const struct vmmhpc_yod_config *con
         return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "a yod needs a machine");
     }
     int32_t status = yd_create(&machine, config, &yod, err);
-    if (status != VMMHPC_OK) {
+    if (yod == NULL) {
         return status;
     }
     status = vmmhpc_device_add(vm, VMMHPC_SPACE_PIO, YOD_PORT, YOD_PORT_BYTES, yd_port, yod,

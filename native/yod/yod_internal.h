@@ -22,10 +22,10 @@
 #include "internal.h"
 #include "yod.h"
 
-#define YD_FDS 1024u          /* descriptors of the guest, at most */
-#define YD_PATH 4096u         /* PATH_MAX */
-#define YD_TEXT (2 * YD_PATH) /* the current directory and a path */
-#define YD_LATER INT64_MIN    /* what a call answers that would block */
+#define YD_FDS 1024u           /* descriptors of the guest, at most */
+#define YD_PATH ((size_t)4096) /* PATH_MAX */
+#define YD_TEXT (2 * YD_PATH)  /* the current directory and a path */
+#define YD_LATER INT64_MIN     /* what a call answers that would block */
 #define YD_FOREVER UINT64_MAX
 
 /** The machine as yod sees it; tests put memory of their own in its place. */

@@ -52,6 +52,17 @@ const targets: Readonly<Record<string, Target>> = {
     },
     dictionary: "unpack.dict",
   },
+  yod: {
+    covers: {
+      "yod/path.c": 85,
+      "yod/walk.c": 85,
+      "yod/open.c": 80,
+      "yod/names.c": 85,
+      "yod/io.c": 80,
+      "yod/stat.c": 80,
+    },
+    maxLength: 2000,
+  },
 };
 
 interface Result {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The processors and the IOAPIC by ACPI's MADT (ACPI 6.4, 5.2.5 to 5.2.12). Tables below 4 GiB only:
- * they are read while these are mapped one to one. */
+/* The processors and the IOAPIC by ACPI's MADT (ACPI 6.4, 5.2.5 to 5.2.12). Tables below 4 GiB
+ * only: they are read while these are mapped one to one. */
 #include "qk.h"
 
 struct cpu cpus[MAX_CPUS];

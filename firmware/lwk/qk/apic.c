@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Local APIC (SDM 3A, chapter 11), as x2APIC where there is one; one pin of the IOAPIC; the timer. */
+/* Local APIC (SDM 3A, chapter 11), as x2APIC where there is one; one pin of the IOAPIC; the timer.
+ */
 #include "qk.h"
 
 /* Registers, numbered as in x2APIC mode; MMIO has them at 16 times that. */
@@ -23,7 +24,8 @@ enum {
 #define BASE_ENABLE 0x800u
 
 static volatile uint32_t *lapic;
-static uint64_t timer_rate; /* of the one-shot timer: counts in 2^20 ns; or TSC ticks, by deadline */
+static uint64_t
+    timer_rate; /* of the one-shot timer: counts in 2^20 ns; or TSC ticks, by deadline */
 
 static void apic_write(uint32_t reg, uint32_t value)
 {
@@ -53,7 +55,8 @@ void apic_eoi(void)
 void apic_send(uint32_t id, uint32_t command)
 {
     if (features.x2apic) {
-        __asm__ volatile("mfence; lfence" ::: "memory"); /* x2APIC writes don't wait for stores (11.12.3) */
+        __asm__ volatile("mfence; lfence" ::
+                             : "memory"); /* x2APIC writes don't wait for stores (11.12.3) */
         wrmsr(MSR_X2APIC + APIC_ICR, (uint64_t)id << 32 | command);
         return;
     }

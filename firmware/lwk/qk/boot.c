@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the loader says: memory map, module, RSDP. All of it lies in memory that will be used for other
- * things, so it is copied now, while the first 4 GiB are mapped one to one.
+ * What the loader says: memory map, module, RSDP. All of it lies in memory that will be used for
+ * other things, so it is copied now, while the first 4 GiB are mapped one to one.
  */
 #include "qk.h"
 
@@ -144,8 +144,10 @@ static void divide_ram(void)
     }
     subtract(left, &count, (struct range){0, IMAGE_END});
     subtract(left, &count, machine.module);
-    /* Page tables for all of RAM in 4 KiB pages, and a page for every thread; less if RAM is small. */
-    bytes = info.ram_bytes / 32 < MAX_THREADS * LWK_PAGE ? info.ram_bytes / 32 : MAX_THREADS * LWK_PAGE;
+    /* Page tables for all of RAM in 4 KiB pages, and a page for every thread; less if RAM is small.
+     */
+    bytes =
+        info.ram_bytes / 32 < MAX_THREADS * LWK_PAGE ? info.ram_bytes / 32 : MAX_THREADS * LWK_PAGE;
     bytes = align_2m(bytes + info.ram_bytes / 512 + 64 * LWK_PAGE);
     for (uint32_t i = 0; i < count; i++) {
         uint64_t start = align_2m(left[i].start);

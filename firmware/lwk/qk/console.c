@@ -62,7 +62,8 @@ void format_text(char *out, uint64_t bytes, const char *format, va_list list)
                 put(&b, *text);
             }
         } else {
-            put_number(&b, wide ? va_arg(list, uint64_t) : va_arg(list, uint32_t), *p == 'u' ? 10 : 16);
+            put_number(&b, wide ? va_arg(list, uint64_t) : va_arg(list, uint32_t),
+                       *p == 'u' ? 10 : 16);
         }
     }
     *b.at = 0;
@@ -83,19 +84,31 @@ void print(const char *format, ...)
     console_write(line, bytes);
 }
 
+/* By words first: not every CPU has fast byte-wise string instructions. */
 void *memset(void *to, int value, size_t bytes)
 {
+    uint64_t word = (uint8_t)value * 0x0101010101010101ull;
+    uint64_t words = bytes / 8;
     void *at = to;
 
-    __asm__ volatile("rep stosb" : "+D"(at), "+c"(bytes) : "a"(value) : "memory");
+    bytes %= 8;
+    __asm__ volatile("rep stosq; mov %2, %1; rep stosb"
+                     : "+D"(at), "+c"(words)
+                     : "r"(bytes), "a"(word)
+                     : "memory");
     return to;
 }
 
 void *memcpy(void *to, const void *from, size_t bytes)
 {
+    uint64_t words = bytes / 8;
     void *at = to;
 
-    __asm__ volatile("rep movsb" : "+D"(at), "+S"(from), "+c"(bytes)::"memory");
+    bytes %= 8;
+    __asm__ volatile("rep movsq; mov %3, %2; rep movsb"
+                     : "+D"(at), "+S"(from), "+c"(words)
+                     : "r"(bytes)
+                     : "memory");
     return to;
 }
 

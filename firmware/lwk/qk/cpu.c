@@ -28,8 +28,8 @@ static uint32_t kvm_features(void)
     return cpuid(0x40000001, 0).a;
 }
 
-/* As much of the extended state as fits struct thread: x87 SSE | AVX | AVX-512. Without compaction and
- * supervisor state, as signal frames want it (SDM 1, 13.4). */
+/* As much of the extended state as fits struct thread: x87 SSE | AVX | AVX-512. Without compaction
+ * and supervisor state, as signal frames want it (SDM 1, 13.4). */
 static void find_xsave(void)
 {
     static const uint64_t sets[] = {0xe7, 0x7, 0x3};
@@ -125,14 +125,14 @@ static void load_tables(struct cpu *c)
     c->gdt[SEL_KERNEL_DS / 8] = 0x00cf93000000ffff;
     c->gdt[SEL_USER_DS / 8] = 0x00cff3000000ffff;
     c->gdt[SEL_USER_CS / 8] = 0x00affb000000ffff;
-    c->gdt[SEL_TSS / 8] = (sizeof(c->tss) - 1) | (tss & 0xffffff) << 16 | 0x89ull << 40 |
-                          (tss >> 24 & 0xff) << 56;
+    c->gdt[SEL_TSS / 8] =
+        (sizeof(c->tss) - 1) | (tss & 0xffffff) << 16 | 0x89ull << 40 | (tss >> 24 & 0xff) << 56;
     c->gdt[SEL_TSS / 8 + 1] = tss >> 32;
     __asm__ volatile("lgdt %0; lidt %1" ::"m"(gdtr), "m"(idtr));
-    __asm__ volatile("push %0; lea 1f(%%rip), %%rax; push %%rax; lretq; 1: mov %1, %%ss" ::"i"(
-                         SEL_KERNEL_CS),
-                     "r"(SEL_KERNEL_DS)
-                     : "rax", "memory");
+    __asm__ volatile(
+        "push %0; lea 1f(%%rip), %%rax; push %%rax; lretq; 1: mov %1, %%ss" ::"i"(SEL_KERNEL_CS),
+        "r"(SEL_KERNEL_DS)
+        : "rax", "memory");
     __asm__ volatile("mov %0, %%ds; mov %0, %%es; mov %0, %%fs; mov %0, %%gs; lldt %w0" ::"r"(0));
     c->tss.io_map = sizeof(c->tss); /* none: no port for user mode */
     __asm__ volatile("ltr %w0" ::"r"(SEL_TSS));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The extended state: XSAVE with all of XCR0, or FXSAVE. Neither QK nor PCT use these registers, so a
- * thread's state stays in them until another thread is to run here.
+ * The extended state: XSAVE with all of XCR0, or FXSAVE. Neither QK nor PCT use these registers, so
+ * a thread's state stays in them until another thread is to run here.
  */
 #include "qk.h"
 
@@ -18,8 +18,8 @@ void fpu_init_cpu(void)
     __asm__ volatile("fninit; fxsave64 (%0)" ::"r"(pristine_fpu) : "memory");
 }
 
-/* As after a power-on; the header says for XRSTOR that all parts are in their first state but x87 and
- * SSE, which FXRSTOR reads as well. */
+/* As after a power-on; the header says for XRSTOR that all parts are in their first state but x87
+ * and SSE, which FXRSTOR reads as well. */
 void fpu_fresh(struct thread *t)
 {
     static const uint16_t fcw = FCW_RESET;
@@ -45,8 +45,8 @@ void fpu_save(struct thread *t)
     }
 }
 
-/* AMD's FXRSTOR and XRSTOR leave FIP, FDP and FOP alone while no x87 exception is pending, so they would
- * show another thread's (APM 2, 11.4.4). One application per VM: nobody to hide them from. */
+/* AMD's FXRSTOR and XRSTOR leave FIP, FDP and FOP alone while no x87 exception is pending, so they
+ * would show another thread's (APM 2, 11.4.4). One application per VM: nobody to hide them from. */
 void fpu_load(struct thread *t)
 {
     if (features.xsave) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* futex(2). The key is the address: there is one address space, in which no page is mapped twice. */
+/* futex(2). The key is the address: there is one address space, in which no page is mapped twice.
+ */
 #include "qk.h"
 
 #define BUCKETS 256u
@@ -93,7 +94,8 @@ static int64_t requeue(const uint64_t a[6])
     return done + moved;
 }
 
-/* Change the word at a[4] as the code in a[5] says, wake at a[0], and at a[4] if its old value compares. */
+/* Change the word at a[4] as the code in a[5] says, wake at a[0], and at a[4] if its old value
+ * compares. */
 static int64_t wake_op(const uint64_t a[6])
 {
     uint32_t code = (uint32_t)a[5];
@@ -111,7 +113,8 @@ static int64_t wake_op(const uint64_t a[6])
         return -EFAULT;
     }
     do {
-        const uint32_t results[5] = {operand, seen + operand, seen | operand, seen & ~operand, seen ^ operand};
+        const uint32_t results[5] = {operand, seen + operand, seen | operand, seen & ~operand,
+                                     seen ^ operand};
         old = seen;
         if (op > 4) {
             return -ENOSYS;

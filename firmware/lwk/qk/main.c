@@ -53,6 +53,7 @@ void qk_main(uint32_t kind, uint64_t boot_pa)
     if (machine.yod) {
         ioapic_route(YOD_GSI, VEC_YOD);
     }
-    __asm__ volatile("mov %0, %%rsp; xor %%ebp, %%ebp; call *%1; ud2" ::"r"(cpus[0].stack), "r"(run_pct));
+    __asm__ volatile("mov %0, %%rsp; xor %%ebp, %%ebp; call *%1; ud2" ::"r"(cpus[0].stack),
+                     "r"(run_pct));
     __builtin_unreachable();
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Address spaces: the application's, the PCT's, and the QK's half, which both share without any right
- * to it. Four levels (SDM 3A, 4.5). The largest pages that fit; nothing is mapped on demand.
+ * Address spaces: the application's, the PCT's, and the QK's half, which both share without any
+ * right to it. Four levels (SDM 3A, 4.5). The largest pages that fit; nothing is mapped on demand.
  *
- * The QK sees its image, its stacks and the pool, not the application's RAM: that is only accessible by
- * the application's own addresses (user.S). There is no isolation against speculative reads of the QK's
- * half (Meltdown): a VM holds one application, and the QK no secrets.
+ * The QK sees its image, its stacks and the pool, not the application's RAM: that is only
+ * accessible by the application's own addresses (user.S). There is no isolation against speculative
+ * reads of the QK's half (Meltdown): a VM holds one application, and the QK no secrets.
  */
 #include "qk.h"
 
@@ -151,7 +151,8 @@ static uint64_t app_flags(uint64_t prot)
     if (prot == 0) {
         return PTE_GUARD;
     }
-    return PTE_P | PTE_U | ((prot & PROT_WRITE) != 0 ? PTE_W : 0) | ((prot & PROT_EXEC) != 0 ? 0 : nx);
+    return PTE_P | PTE_U | ((prot & PROT_WRITE) != 0 ? PTE_W : 0) |
+           ((prot & PROT_EXEC) != 0 ? 0 : nx);
 }
 
 static bool is_free_ram(uint64_t pa, uint64_t bytes)
@@ -170,8 +171,8 @@ static bool is_free_ram(uint64_t pa, uint64_t bytes)
     return false;
 }
 
-/* Other CPUs must have forgotten what was mapped before tables go back into the pool. This CPU has: the
- * PCT asks, on page tables of its own. */
+/* Other CPUs must have forgotten what was mapped before tables go back into the pool. This CPU has:
+ * the PCT asks, on page tables of its own. */
 static void finish(struct walk *w)
 {
     if (w->was_mapped || w->dropped != 0) {
@@ -322,11 +323,13 @@ volatile uint32_t *map_mmio(uint64_t pa)
 {
     uint64_t va = MMIO_BASE + mmio_pages++ * LWK_PAGE;
 
-    must_map(kernel_cr3, va, pa & PTE_ADDRESS, LWK_PAGE, PTE_P | PTE_W | PTE_NX | PTE_UNCACHED | PTE_GLOBAL);
+    must_map(kernel_cr3, va, pa & PTE_ADDRESS, LWK_PAGE,
+             PTE_P | PTE_W | PTE_NX | PTE_UNCACHED | PTE_GLOBAL);
     return (volatile uint32_t *)(va + pa % LWK_PAGE);
 }
 
-/* Tables whose upper half is the kernel's; all entries there that will ever be used exist by then. */
+/* Tables whose upper half is the kernel's; all entries there that will ever be used exist by then.
+ */
 static uint64_t new_space(void)
 {
     uint64_t cr3 = page_alloc(false);
@@ -362,16 +365,21 @@ void paging_pct(void)
 
     pct_cr3 = new_space();
     app.cr3 = new_space();
-    map_pct((uint64_t)pct_image, (uint64_t)pct_image + image_pa, (uint64_t)(pct_rodata - pct_image), 0);
-    map_pct((uint64_t)pct_rodata, (uint64_t)pct_rodata + image_pa, (uint64_t)(pct_data - pct_rodata), PTE_NX);
-    map_pct((uint64_t)pct_data, (uint64_t)pct_data + image_pa, (uint64_t)(pct_end - pct_data), PTE_W | PTE_NX);
-    map_pct(LWK_PCT_STACK - sizeof(pct_stack), (uint64_t)pct_stack - KERNEL_BASE, sizeof(pct_stack), PTE_W | PTE_NX);
+    map_pct((uint64_t)pct_image, (uint64_t)pct_image + image_pa, (uint64_t)(pct_rodata - pct_image),
+            0);
+    map_pct((uint64_t)pct_rodata, (uint64_t)pct_rodata + image_pa,
+            (uint64_t)(pct_data - pct_rodata), PTE_NX);
+    map_pct((uint64_t)pct_data, (uint64_t)pct_data + image_pa, (uint64_t)(pct_end - pct_data),
+            PTE_W | PTE_NX);
+    map_pct(LWK_PCT_STACK - sizeof(pct_stack), (uint64_t)pct_stack - KERNEL_BASE, sizeof(pct_stack),
+            PTE_W | PTE_NX);
     map_pct(LWK_PCT_INFO, (uint64_t)&info - KERNEL_BASE, LWK_PAGE, PTE_W | PTE_NX);
     for (uint32_t i = 0; i < machine.ranges; i++) {
         struct range left[3] = {{machine.ram[i].start, machine.pool.start},
                                 {machine.pool.end, machine.ram[i].end}};
         for (uint32_t k = 0; k < 2; k++) {
-            uint64_t start = left[k].start > machine.ram[i].start ? left[k].start : machine.ram[i].start;
+            uint64_t start =
+                left[k].start > machine.ram[i].start ? left[k].start : machine.ram[i].start;
             uint64_t end = left[k].end < machine.ram[i].end ? left[k].end : machine.ram[i].end;
             start = start > IMAGE_END ? start : IMAGE_END;
             if (start < end) {

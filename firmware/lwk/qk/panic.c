@@ -2,8 +2,8 @@
 /* The end of the machine: as asked for, or because the QK has failed. */
 #include "qk.h"
 
-/* SLP_TYP S5 and SLP_EN of ACPI's sleep control (6.4, 4.8.3.7), then QEMU's PM1a_CNT with SLP_TYP 0, then
- * a triple fault. */
+/* SLP_TYP S5 and SLP_EN of ACPI's sleep control (6.4, 4.8.3.7), then QEMU's PM1a_CNT with SLP_TYP
+ * 0, then a triple fault. */
 _Noreturn void power_off(void)
 {
     static const struct {
@@ -72,8 +72,8 @@ _Noreturn void panic(const struct frame *f, const char *format, ...)
     stop_others();
     print("\nlwk: panic: %s\n", text);
     if (f != NULL) {
-        print("vector %lu error %#lx rip %#lx rflags %#lx cs %#lx cr2 %#lx cr3 %#lx\n", f->vector, f->error,
-              f->rip, f->rflags, f->cs, read_cr(2), read_cr(3));
+        print("vector %lu error %#lx rip %#lx rflags %#lx cs %#lx cr2 %#lx cr3 %#lx\n", f->vector,
+              f->error, f->rip, f->rflags, f->cs, read_cr(2), read_cr(3));
         uint64_t registers[18];
         report_registers(f, registers);
         for (uint32_t i = 0; i < 16; i++) {

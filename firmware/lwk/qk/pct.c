@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The PCT: events to it, and its calls. It runs on the CPU that posts an event while it is idle; further
- * events wait until it asks. An idle PCT is one that has found nothing by QK_NEXT: when it is started
- * again it makes that call again.
+ * The PCT: events to it, and its calls. It runs on the CPU that posts an event while it is idle;
+ * further events wait until it asks. An idle PCT is one that has found nothing by QK_NEXT: when it
+ * is started again it makes that call again.
  */
 #include "qk.h"
 
 struct thread pct __attribute__((aligned(64)));
 
 static struct link calls; /* threads whose call the PCT has not fetched */
-static uint32_t posted;                      /* other events, by bit */
+static uint32_t posted;   /* other events, by bit */
 
 void pct_start_thread(void)
 {
-    extern uint8_t pct_image[];
+    extern uint8_t pct_start[];
 
     app.alarm = NEVER;
     list_init(&calls);
@@ -21,7 +21,7 @@ void pct_start_thread(void)
     list_init(&pct.timer);
     pct.cpu = this_cpu();
     pct.state = T_SIGNAL;
-    pct.frame.rip = (uint64_t)pct_image;
+    pct.frame.rip = (uint64_t)pct_start;
     pct.frame.rsp = LWK_PCT_STACK;
     pct.frame.cs = SEL_USER_CS;
     pct.frame.ss = SEL_USER_DS;

@@ -2,9 +2,10 @@
 /*
  * The QK: what its files share.
  *
- * One lock guards everything that CPUs share. It is held from an entry that needs it until schedule()
- * has chosen what to run; interrupts are off in the QK but in an idle CPU's hlt. A thread that waits
- * has no kernel stack: its registers lie in struct thread, and whoever wakes it writes its result there.
+ * One lock guards everything that CPUs share. It is held from an entry that needs it until
+ * schedule() has chosen what to run; interrupts are off in the QK but in an idle CPU's hlt. A
+ * thread that waits has no kernel stack: its registers lie in struct thread, and whoever wakes it
+ * writes its result there.
  */
 #ifndef QK_H
 #define QK_H
@@ -25,12 +26,32 @@
 
 /* Linux's numbers (errno.h, signal.h). */
 enum {
-    EPERM = 1, ESRCH = 3, EINTR = 4, EAGAIN = 11, ENOMEM = 12, EACCES = 13, EFAULT = 14, EINVAL = 22,
-    ENOSYS = 38, ETIMEDOUT = 110,
+    EPERM = 1,
+    ESRCH = 3,
+    EINTR = 4,
+    EAGAIN = 11,
+    ENOMEM = 12,
+    EACCES = 13,
+    EFAULT = 14,
+    EINVAL = 22,
+    ENOSYS = 38,
+    ETIMEDOUT = 110,
 };
 enum {
-    SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGKILL = 9, SIGSEGV = 11, SIGALRM = 14,
-    SIGCHLD = 17, SIGCONT = 18, SIGSTOP = 19, SIGTSTP = 20, SIGTTIN = 21, SIGTTOU = 22, SIGURG = 23,
+    SIGILL = 4,
+    SIGTRAP = 5,
+    SIGBUS = 7,
+    SIGFPE = 8,
+    SIGKILL = 9,
+    SIGSEGV = 11,
+    SIGALRM = 14,
+    SIGCHLD = 17,
+    SIGCONT = 18,
+    SIGSTOP = 19,
+    SIGTSTP = 20,
+    SIGTTIN = 21,
+    SIGTTOU = 22,
+    SIGURG = 23,
     SIGWINCH = 28,
 };
 enum { PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4 };
@@ -98,7 +119,7 @@ struct thread {
     struct link timer;  /* in a CPU's list of sleepers */
     enum thread_state state;
     uint32_t tid;
-    struct cpu *cpu;     /* where it runs, or ran last */
+    struct cpu *cpu;       /* where it runs, or ran last */
     struct cpu *loaded_on; /* where its FPU state and bases were loaded last */
     uint64_t fs_base, gs_base;
     uint64_t allowed[MAX_CPUS / 64]; /* affinity */
@@ -107,10 +128,10 @@ struct thread {
     uint64_t remaining;              /* user address for nanosleep's rest, or 0 */
     uint64_t futex;                  /* user address it waits for */
     uint32_t futex_mask;
-    bool fetched;    /* the PCT has its call */
-    bool cancel;     /* tell the PCT that a signal waits */
-    bool restart;    /* -EINTR in rax: SA_RESTART repeats the call */
-    bool restore;    /* saved_mask is to be restored after a signal */
+    bool fetched;                               /* the PCT has its call */
+    bool cancel;                                /* tell the PCT that a signal waits */
+    bool restart;                               /* -EINTR in rax: SA_RESTART repeats the call */
+    bool restore;                               /* saved_mask is to be restored after a signal */
     uint64_t mask, saved_mask, pending, waited; /* signals: bit n - 1 */
     uint64_t fault_address;                     /* of the last page fault */
     uint64_t waited_info;                       /* user address for rt_sigtimedwait */
@@ -143,8 +164,8 @@ struct clock {
 };
 
 struct cpu {
-    struct cpu *self; /* gs:0 */
-    uint64_t stack;   /* gs:8: top */
+    struct cpu *self;  /* gs:0 */
+    uint64_t stack;    /* gs:8: top */
     uint64_t user_rsp; /* gs:16: scratch of the system call entry */
     uint32_t pad;
     struct tss tss; /* gs:28: rsp0 at gs:32 */
@@ -156,16 +177,16 @@ struct cpu {
     bool resched; /* the time slice is over */
     uint32_t flush; /* asked by another CPU: flush the TLB, and have been in the kernel */
     bool timer_fired, yod_fired;
-    bool kicked;                    /* an IPI is on its way */
+    bool kicked;                     /* an IPI is on its way */
     uint64_t to_kick[MAX_CPUS / 64]; /* by this CPU, when it has released the lock */
-    struct thread *current; /* NULL: idle */
-    struct thread *loaded;  /* whose FPU state and bases are here, if its loaded_on agrees */
+    struct thread *current;          /* NULL: idle */
+    struct thread *loaded; /* whose FPU state and bases are here, if its loaded_on agrees */
     uint64_t cr3;
-    uint64_t since;           /* TSC when current was started */
-    uint64_t armed, slice;    /* ns: next timer interrupt, end of the time slice; NEVER */
-    struct link queue;        /* runnable threads */
-    struct link sleepers;     /* by deadline */
-    uint32_t threads;         /* whose `cpu` it is */
+    uint64_t since;        /* TSC when current was started */
+    uint64_t armed, slice; /* ns: next timer interrupt, end of the time slice; NEVER */
+    struct link queue;     /* runnable threads */
+    struct link sleepers;  /* by deadline */
+    uint32_t threads;      /* whose `cpu` it is */
     uint64_t ticks, switches;
     uint32_t *calls; /* system calls by number: a page */
 };
@@ -225,7 +246,7 @@ extern struct machine {
     struct range module;
     struct range pool;
     uint64_t rsdp;
-    uint64_t unix_ns; /* from the launch module */
+    uint64_t unix_ns;            /* from the launch module */
     uint32_t ioapic, ioapic_gsi; /* address, first GSI */
     bool pic;
     bool yod;
@@ -337,11 +358,11 @@ bool sigframe_pop(struct thread *t);
 #define NO_RESULT INT64_MIN
 typedef int64_t syscall_fn(struct thread *t, const uint64_t a[6]);
 syscall_fn sys_clone, sys_exit, sys_exit_group, sys_set_tid_address, sys_set_robust_list,
-    sys_sched_setaffinity, sys_sched_getaffinity, sys_sched_yield, sys_futex,
-    sys_rt_sigaction, sys_rt_sigprocmask, sys_rt_sigreturn, sys_rt_sigpending, sys_rt_sigsuspend,
-    sys_rt_sigtimedwait, sys_sigaltstack, sys_pause, sys_kill, sys_tkill, sys_tgkill, sys_nanosleep,
-    sys_clock_nanosleep, sys_alarm, sys_setitimer, sys_getitimer, sys_clock_gettime,
-    sys_clock_getres, sys_gettimeofday, sys_time, sys_times, sys_getrusage;
+    sys_sched_setaffinity, sys_sched_getaffinity, sys_sched_yield, sys_futex, sys_rt_sigaction,
+    sys_rt_sigprocmask, sys_rt_sigreturn, sys_rt_sigpending, sys_rt_sigsuspend, sys_rt_sigtimedwait,
+    sys_sigaltstack, sys_pause, sys_kill, sys_tkill, sys_tgkill, sys_nanosleep, sys_clock_nanosleep,
+    sys_alarm, sys_setitimer, sys_getitimer, sys_clock_gettime, sys_clock_getres, sys_gettimeofday,
+    sys_time, sys_times, sys_getrusage;
 
 /* syscall.c, pct.c */
 int64_t call_pct(struct thread *t);

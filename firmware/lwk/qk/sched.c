@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which thread runs where. Each CPU has a queue; a thread stays with its CPU, but goes to an idle one when
- * it wakes and its own is busy, and an idle CPU takes what waits elsewhere. There is a time slice only
- * while somebody waits for the CPU, and no timer interrupt otherwise.
+ * Which thread runs where. Each CPU has a queue; a thread stays with its CPU, but goes to an idle
+ * one when it wakes and its own is busy, and an idle CPU takes what waits elsewhere. There is a
+ * time slice only while somebody waits for the CPU, and no timer interrupt otherwise.
  *
- * Leaving a thread saves what is not in its frame: FPU, fs and gs bases. The PCT leaves these alone, so
- * they stay in the registers while it runs.
+ * Leaving a thread saves what is not in its frame: FPU, fs and gs bases. The PCT leaves these
+ * alone, so they stay in the registers while it runs.
  */
 #include "qk.h"
 
@@ -149,8 +149,8 @@ void expire(struct cpu *c)
     }
 }
 
-/* The next interrupt that this CPU needs, if any. One that comes too early does no harm, and to take it
- * back would cost an exit. */
+/* The next interrupt that this CPU needs, if any. One that comes too early does no harm, and to
+ * take it back would cost an exit. */
 static void program_timer(struct cpu *c)
 {
     uint64_t next = list_empty(&c->sleepers) ? NEVER : thread_of(c->sleepers.next, timer)->deadline;
@@ -240,8 +240,8 @@ static struct thread *choose(struct cpu *c)
     if (t == &pct && pct_waits) {
         return t;
     }
-    if (t != NULL && t != &pct && t->state == T_RUNNABLE && !app.dead && !pct_waits && may_run_on(t, c) &&
-        !(c->resched && !list_empty(&c->queue))) {
+    if (t != NULL && t != &pct && t->state == T_RUNNABLE && !app.dead && !pct_waits &&
+        may_run_on(t, c) && !(c->resched && !list_empty(&c->queue))) {
         return t;
     }
     put_current(c, pct_waits);
@@ -281,7 +281,8 @@ static void idle(struct cpu *c)
     idle_cpus++;
     program_timer(c);
     unlock();
-    __asm__ volatile("sti; hlt; cli" ::: "memory"); /* STI takes effect after HLT: no wake-up is lost */
+    __asm__ volatile("sti; hlt; cli" ::
+                         : "memory"); /* STI takes effect after HLT: no wake-up is lost */
     lock();
     idle_cpus--;
     c->idle = false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A signal handler's frame, laid out as Linux does on x86-64 (struct rt_sigframe): debuggers, unwinders
- * and language runtimes read it. From low to high addresses: the return address, struct ucontext,
- * siginfo; then, on a boundary of 64 bytes, the FPU state. */
+/* A signal handler's frame, laid out as Linux does on x86-64 (struct rt_sigframe): debuggers,
+ * unwinders and language runtimes read it. From low to high addresses: the return address, struct
+ * ucontext, siginfo; then, on a boundary of 64 bytes, the FPU state. */
 #include "qk.h"
 
 #define SA_RESTORER 0x4000000u
@@ -106,22 +106,22 @@ bool sigframe_push(struct thread *t, const struct action *a, const uint32_t sigi
     bool was_on = on_stack(t, f->rsp);
     uint64_t sp = f->rsp - RED_ZONE;
     uint64_t fpu;
-    struct sigframe s = {
-        .return_address = a->restorer,
-        .uc = {.flags = UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS | (features.xsave ? UC_FP_XSTATE : 0),
-               .stack = t->stack,
-               .stack_flags = t->stack_bytes == 0 ? SS_DISABLE : 0,
-               .stack_bytes = t->stack_bytes,
-               .rsp = f->rsp,
-               .rip = f->rip,
-               .rflags = f->rflags,
-               .cs = SEL_USER_CS,
-               .ss = SEL_USER_DS,
-               .error = fault ? f->error : 0,
-               .vector = fault ? f->vector : 0,
-               .cr2 = t->fault_address,
-               .old_mask = t->restore ? t->saved_mask : t->mask,
-               .mask = t->restore ? t->saved_mask : t->mask}};
+    struct sigframe s = {.return_address = a->restorer,
+                         .uc = {.flags = UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS |
+                                         (features.xsave ? UC_FP_XSTATE : 0),
+                                .stack = t->stack,
+                                .stack_flags = t->stack_bytes == 0 ? SS_DISABLE : 0,
+                                .stack_bytes = t->stack_bytes,
+                                .rsp = f->rsp,
+                                .rip = f->rip,
+                                .rflags = f->rflags,
+                                .cs = SEL_USER_CS,
+                                .ss = SEL_USER_DS,
+                                .error = fault ? f->error : 0,
+                                .vector = fault ? f->vector : 0,
+                                .cr2 = t->fault_address,
+                                .old_mask = t->restore ? t->saved_mask : t->mask,
+                                .mask = t->restore ? t->saved_mask : t->mask}};
 
     if ((a->flags & SA_ONSTACK) != 0 && t->stack_bytes != 0 && !was_on) {
         sp = t->stack + t->stack_bytes;
@@ -131,8 +131,8 @@ bool sigframe_push(struct thread *t, const struct action *a, const uint32_t sigi
     s.uc.fpu = fpu;
     memcpy(s.uc.registers, f, sizeof(s.uc.registers));
     memcpy(s.siginfo, siginfo, sizeof(s.siginfo));
-    if ((a->flags & SA_RESTORER) == 0 || a->handler >= LWK_APP_HIGH || (was_on && !on_stack(t, sp)) ||
-        !push_fpu(t, fpu) || copy_out(sp, &s, sizeof(s)) != 0) {
+    if ((a->flags & SA_RESTORER) == 0 || a->handler >= LWK_APP_HIGH ||
+        (was_on && !on_stack(t, sp)) || !push_fpu(t, fpu) || copy_out(sp, &s, sizeof(s)) != 0) {
         return false;
     }
     t->restore = false;

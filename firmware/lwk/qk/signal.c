@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Signals: who gets them, and what they do. Standard signals only, so one bit each for a thread and for
- * the process. There is no job control: to stop means to ignore. A handler runs by sigframe.c.
+ * Signals: who gets them, and what they do. Standard signals only, so one bit each for a thread and
+ * for the process. There is no job control: to stop means to ignore. A handler runs by sigframe.c.
  */
 #include "qk.h"
 
@@ -208,7 +208,8 @@ bool signal_deliver(struct thread *t)
 
 static uint32_t floating_point_code(struct thread *t, uint32_t vector)
 {
-    static const uint8_t codes[6] = {7, 7, 3, 4, 5, 6}; /* FLTINV, (denormal), FLTDIV, OVF, UND, RES */
+    static const uint8_t codes[6] = {7, 7, 3,
+                                     4, 5, 6}; /* FLTINV, (denormal), FLTDIV, OVF, UND, RES */
     uint32_t status, control;
     uint16_t x87[2];
 
@@ -415,7 +416,7 @@ int64_t sys_sigaltstack(struct thread *t, const uint64_t a[6])
         if (new.flags > DISABLE) {
             return -EINVAL;
         }
-        if (new.flags != DISABLE && new.bytes < LEAST) {
+        if (new.flags != DISABLE &&new.bytes < LEAST) {
             return -ENOMEM;
         }
         t->stack = new.flags == DISABLE ? 0 : new.sp;

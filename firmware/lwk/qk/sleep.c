@@ -106,7 +106,8 @@ int64_t sys_setitimer(struct thread *t, const uint64_t a[6])
     if (a[1] != 0 && copy_in(value, a[1], sizeof(value)) != 0) {
         return -EFAULT;
     }
-    if (value[0] > NEVER / NS / 4 || value[2] > NEVER / NS / 4 || value[1] >= 1000000 || value[3] >= 1000000) {
+    if (value[0] > NEVER / NS / 4 || value[2] > NEVER / NS / 4 || value[1] >= 1000000 ||
+        value[3] >= 1000000) {
         return -EINVAL;
     }
     if (a[2] != 0 && get_timer(a[2]) != 0) {

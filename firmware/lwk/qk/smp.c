@@ -13,7 +13,7 @@
 extern const uint8_t trampoline[], trampoline_end[];
 void ap_main(uint32_t slot);
 
-uint64_t ap_next;             /* entry.S: the next CPU to arrive takes this stack: */
+uint64_t ap_next; /* entry.S: the next CPU to arrive takes this stack: */
 uint64_t ap_stacks[MAX_CPUS];
 uint64_t ap_efer;
 static bool too_late;
@@ -69,7 +69,8 @@ void ap_main(uint32_t slot)
     }
 }
 
-/* Those that have not come by then are left out, so CPUs keep their numbers only if none is missing. */
+/* Those that have not come by then are left out, so CPUs keep their numbers only if none is
+ * missing. */
 void smp_wait(void)
 {
     uint64_t start = now_ns();
@@ -92,8 +93,8 @@ void smp_wait(void)
 /* --------------------------------------------------------------------- IPIs */
 
 /*
- * Make a CPU look at its queue and signals, if it is idle or in user mode. The interrupt is sent when the
- * lock is free again: it takes an exit, and the CPU it wakes wants the lock.
+ * Make a CPU look at its queue and signals, if it is idle or in user mode. The interrupt is sent
+ * when the lock is free again: it takes an exit, and the CPU it wakes wants the lock.
  */
 void kick(struct cpu *c)
 {
@@ -124,9 +125,9 @@ void sync_poll(struct cpu *c)
 }
 
 /*
- * Every other CPU that runs the application has entered the QK once since, and its TLB forgotten the
- * application's pages. Those that do not run it flush before they do. The lock is held, so nobody else
- * asks at the same time, and whoever waits for it answers.
+ * Every other CPU that runs the application has entered the QK once since, and its TLB forgotten
+ * the application's pages. Those that do not run it flush before they do. The lock is held, so
+ * nobody else asks at the same time, and whoever waits for it answers.
  */
 void sync_cpus(void)
 {

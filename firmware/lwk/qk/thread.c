@@ -25,7 +25,8 @@ struct thread *thread_find(uint64_t tid)
     return tid - app.pid < MAX_THREADS ? app.thread[tid - app.pid] : NULL;
 }
 
-/* The first is the process's own; numbers are taken in turn, so that an old one is not soon another's. */
+/* The first is the process's own; numbers are taken in turn, so that an old one is not soon
+ * another's. */
 static uint32_t free_slot(void)
 {
     static uint32_t last;
@@ -133,8 +134,8 @@ int64_t sys_clone(struct thread *t, const uint64_t a[6])
 
 /* ------------------------------------------------------------------ the end */
 
-/* The application's last moment: stop its threads, and leave it to the PCT to say why. t: whose registers
- * to show, the current thread, or NULL. */
+/* The application's last moment: stop its threads, and leave it to the PCT to say why. t: whose
+ * registers to show, the current thread, or NULL. */
 void end_app(uint32_t end, int32_t status, uint32_t signal, const struct thread *t)
 {
     struct pct_end *e = &app.end;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Clocks: kvmclock (Linux Documentation/virt/kvm/x86/msr.rst) or the bare TSC, in the same form. Reading
- * them takes no exit. And the calls that tell the time. */
+/* Clocks: kvmclock (Linux Documentation/virt/kvm/x86/msr.rst) or the bare TSC, in the same form.
+ * Reading them takes no exit. And the calls that tell the time. */
 #include "qk.h"
 
 #define MSR_KVM_WALL_CLOCK 0x4b564d00u
@@ -33,7 +33,8 @@ void clock_init_cpu(struct cpu *c)
     }
 }
 
-/* By channel 2 of the PIT, which counts at 1,193,182 Hz, for 10 ms; its output is bit 5 of port 0x61. */
+/* By channel 2 of the PIT, which counts at 1,193,182 Hz, for 10 ms; its output is bit 5 of port
+ * 0x61. */
 static uint64_t measure_tsc(void)
 {
     const uint32_t count = 11932;
@@ -134,7 +135,8 @@ uint64_t now_ns(void)
         if (ns <= before) {
             return before;
         }
-    } while (!__atomic_compare_exchange_n(&latest, &before, ns, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    } while (!__atomic_compare_exchange_n(&latest, &before, ns, true, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED));
     return ns;
 }
 
@@ -155,7 +157,17 @@ void busy_wait(uint64_t ns)
 /* -------------------------------------------------------------------- calls */
 
 /* Linux's clock numbers. */
-enum { REALTIME, MONOTONIC, PROCESS_CPU, THREAD_CPU, MONOTONIC_RAW, REALTIME_COARSE, MONOTONIC_COARSE, BOOTTIME, TAI = 11 };
+enum {
+    REALTIME,
+    MONOTONIC,
+    PROCESS_CPU,
+    THREAD_CPU,
+    MONOTONIC_RAW,
+    REALTIME_COARSE,
+    MONOTONIC_COARSE,
+    BOOTTIME,
+    TAI = 11
+};
 
 static uint64_t tsc_to_ns(uint64_t ticks)
 {

@@ -50,7 +50,8 @@ struct frame *user_trap(struct frame *f)
     return schedule();
 }
 
-/* From the QK: an interrupt of the idle loop, or a user address that is not accessible; else our fault. */
+/* From the QK: an interrupt of the idle loop, or a user address that is not accessible; else our
+ * fault. */
 void kernel_trap(struct frame *f)
 {
     if (f->vector == VEC_NMI) {

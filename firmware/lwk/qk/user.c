@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Access to the memory of the address space in use: the application's, or the PCT's while it runs. */
+/* Access to the memory of the address space in use: the application's, or the PCT's while it runs.
+ */
 #include "qk.h"
 
 int64_t user_copy(void *to, const void *from, uint64_t bytes);
@@ -28,5 +29,6 @@ int64_t get_u32(uint64_t from, uint32_t *to)
 
 int64_t cmpxchg_u32(uint64_t at, uint32_t *expected, uint32_t desired)
 {
-    return is_user(at, sizeof(*expected)) ? user_cmpxchg((uint32_t *)at, expected, desired) : -EFAULT;
+    return is_user(at, sizeof(*expected)) ? user_cmpxchg((uint32_t *)at, expected, desired)
+                                          : -EFAULT;
 }

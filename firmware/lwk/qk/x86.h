@@ -3,10 +3,12 @@
 #ifndef QK_X86_H
 #define QK_X86_H
 
-/* Selectors, where Linux has them: programs look. SYSCALL and SYSRET fix their order (SDM 3A, 5.8.8). */
+/* Selectors, where Linux has them: programs look. SYSCALL and SYSRET fix their order (SDM
+ * 3A, 5.8.8). */
 #define SEL_KERNEL_CS 0x10
 #define SEL_KERNEL_DS 0x18
-#define SEL_SYSRET 0x23 /* SYSRET adds 8 for SS, 16 for CS; the entry itself is null: no 32-bit code */
+#define SEL_SYSRET                                                                                 \
+    0x23 /* SYSRET adds 8 for SS, 16 for CS; the entry itself is null: no 32-bit code */
 #define SEL_USER_DS 0x2b
 #define SEL_USER_CS 0x33
 #define SEL_TSS 0x40
