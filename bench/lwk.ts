@@ -10,7 +10,6 @@ import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
 import { INSIDE, runNested } from "./lib/place.js";
 import { Results } from "./lib/results.js";
-import { summarize } from "./lib/statistics.js";
 import { COMMAND_LINE, MEMORY_MIB, prepareLinux } from "./lwk/guests.js";
 import * as measure from "./lwk/measure.js";
 import { describe, type LwkResult, picture } from "./lwk/result.js";
@@ -28,16 +27,12 @@ const options = readOptions(USAGE, [INSIDE]);
 const results = new Results(options.results, "lwk");
 const say = (text: string) => process.stderr.write(`[bench:lwk] ${text}\n`);
 const seconds = (ns: number) => `${(ns / 1e9).toFixed(3)} s`;
-/** Turns, and MiB of the memory stream: a part of a second under emulation. */
-const work = options.quick ? ["20", "12"] : ["60", "24"];
-const repeats = options.quick ? 2 : 3;
+/**
+ * Turns, MiB of the memory stream, repeats of which the quickest counts. A piece of work is a few milliseconds: with
+ * many of them some are not disturbed by what else the computer does.
+ */
+const work = ["4", "24", options.quick ? "20" : "60"];
 const quietSeconds = options.quick ? 3 : 10;
-
-/** The middle one of a round's repeats, for each kind of work. */
-function middle(repeated: readonly measure.Compute[]): measure.Compute {
-  const of = (kind: measure.Kind) => summarize(repeated.map((one) => one[kind])).median;
-  return { integer: of("integer"), float: of("float"), memory: of("memory") };
-}
 
 async function measureHere(): Promise<LwkResult> {
   const files = await prepareLinux();
@@ -48,7 +43,7 @@ async function measureHere(): Promise<LwkResult> {
   const parts = {
     lwk: async (kept: boolean) => {
       const started = await measure.bootLwk();
-      const computed = middle(await measure.computeLwk(work, repeats));
+      const computed = await measure.computeLwk(work);
       say(
         `LWK: application after ${seconds(started.ns)}, ${started.exits} exits; ${JSON.stringify(computed)}`,
       );
@@ -59,7 +54,7 @@ async function measureHere(): Promise<LwkResult> {
     },
     linux: async (kept: boolean) => {
       const started = await measure.bootLinux(files);
-      const computed = middle(await measure.computeLinux(files, work, repeats));
+      const computed = await measure.computeLinux(files, work);
       say(
         `Linux: user space after ${seconds(started.ns)}, ${started.exits} exits; ${JSON.stringify(computed)}`,
       );

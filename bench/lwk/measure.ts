@@ -63,24 +63,12 @@ function checked(text: string): Compute {
   return times;
 }
 
-/** @param repeats how often in a row */
-export async function computeLwk(args: readonly string[], repeats: number): Promise<Compute[]> {
-  const all: Compute[] = [];
-  for (let i = 0; i < repeats; i++) all.push(checked((await onLwk(args)).stdout));
-  return all;
+export async function computeLwk(args: readonly string[]): Promise<Compute> {
+  return checked((await onLwk(args)).stdout);
 }
 
-export async function computeLinux(
-  files: LinuxFiles,
-  args: readonly string[],
-  repeats: number,
-): Promise<Compute[]> {
-  const one = `/bin/compute ${args.join(" ")}`;
-  const { text } = await inLinux(files, `sleep 1; ${Array(repeats).fill(one).join("; ")}`);
-  return text
-    .split(/^(?=integer )/m)
-    .slice(1)
-    .map(checked);
+export async function computeLinux(files: LinuxFiles, args: readonly string[]): Promise<Compute> {
+  return checked((await inLinux(files, `sleep 1; /bin/compute ${args.join(" ")}`)).text);
 }
 
 /**

@@ -17,7 +17,7 @@ export interface LwkResult {
   readonly commandLine: string;
   readonly linuxVersion: string;
   readonly boot: { readonly lwk: readonly (Boot & { entryNs: number })[]; readonly linux: readonly Boot[] };
-  /** One element a round: the median of its repeats. */
+  /** One element a round: the quickest of its repeats. */
   readonly compute: { readonly lwk: readonly Compute[]; readonly linux: readonly Compute[] };
   readonly quiet: { readonly lwk: readonly Quiet[]; readonly linux: readonly Quiet[] };
   readonly instructions: { readonly toApplication: number | null; readonly toMain: number | null };

@@ -3,9 +3,9 @@
  * Between the QK (supervisor mode: address mapping, exceptions, context switch, timers) and the PCT
  * (user mode: memory and process policy, loading, talk with yod).
  *
- * The PCT is one single-threaded process with an address space of its own. The QK hands it events, one
- * at a time, on whatever CPU caused them; the PCT answers by privileged calls, which are open to it
- * alone. While it handles one event, further ones wait in the QK.
+ * The PCT is one single-threaded process with an address space of its own. The QK hands it events,
+ * one at a time, on whatever CPU caused them; the PCT answers by privileged calls, which are open
+ * to it alone. While it handles one event, further ones wait in the QK.
  */
 #ifndef LWK_QK_PCT_H
 #define LWK_QK_PCT_H
@@ -36,16 +36,17 @@
 struct lwk_info {
     uint64_t module_pa; /* struct yod_launch; 0: none was given */
     uint64_t module_bytes;
-    uint64_t heap_pa; /* RAM for the application: one contiguous region, 2 MiB aligned at its start, */
+    uint64_t
+        heap_pa; /* RAM for the application: one contiguous region, 2 MiB aligned at its start, */
     uint64_t heap_bytes; /* the largest there is; neither the QK nor the module lies in it */
-    uint64_t ram_bytes; /* of the whole machine */
-    uint32_t cpus; /* that are up */
-    uint32_t yod;  /* 1: the yod device answers */
+    uint64_t ram_bytes;  /* of the whole machine */
+    uint32_t cpus;       /* that are up */
+    uint32_t yod;        /* 1: the yod device answers */
     uint64_t tsc_hz;
     uint64_t tsc_entry; /* TSC when the kernel was entered */
     uint64_t ticks;     /* counted by the QK: timer interrupts, thread switches */
     uint64_t switches;
-    uint32_t threads;     /* alive now, and at most so far */
+    uint32_t threads; /* alive now, and at most so far */
     uint32_t threads_max;
     uint32_t calls[LWK_CALLS]; /* system calls by number, counted by the QK */
     char cpu_vendor[16];
@@ -58,9 +59,9 @@ enum pct_event_kind {
     PCT_EVENT_START = 1,   /* first of all */
     PCT_EVENT_CALL = 2,    /* thread tid made a system call that the QK does not provide itself */
     PCT_EVENT_SHIPPED = 3, /* yod's interrupt: slots are done, or signals were set */
-    PCT_EVENT_END = 4,     /* the application ended: `end` says how; no thread of it runs any more */
-    PCT_EVENT_CANCEL = 5   /* a signal waits for thread tid, whose call has been fetched and not been
-                            * replied to: if it may take long, end it, with -EINTR */
+    PCT_EVENT_END = 4,   /* the application ended: `end` says how; no thread of it runs any more */
+    PCT_EVENT_CANCEL = 5 /* a signal waits for thread tid, whose call has been fetched and not been
+                          * replied to: if it may take long, end it, with -EINTR */
 };
 
 /* As enum yod_end. */
@@ -87,25 +88,28 @@ struct pct_event {
 
 /* --------------------------------------------------------- privileged calls */
 
-/* By `syscall`: number in rax, arguments in rdi rsi rdx r10 r8 r9, result in rax (negative errno). An
- * application that uses these numbers gets ENOSYS. */
+/* By `syscall`: number in rax, arguments in rdi rsi rdx r10 r8 r9, result in rax (negative errno).
+ * An application that uses these numbers gets ENOSYS. */
 #define QK_BASE 0x4000u
 enum qk_call {
     /* (struct pct_event *out): give up the CPU until there is an event, and fetch it. */
     QK_NEXT = QK_BASE,
-    /* (tid, result): the thread's system call returns; it may run. -EINTR and signals are the QK's. */
+    /* (tid, result): the thread's system call returns; it may run. -EINTR and signals are the QK's.
+     */
     QK_REPLY,
-    /* (va, pa, bytes, prot): map into the application's address space with the largest pages that fit;
-     * 4 KiB aligned; prot: PROT_READ | PROT_WRITE | PROT_EXEC, and 0 for a guard. What was mapped there
-     * is replaced. Refuses: writable and executable at once (-EACCES), the QK's RAM, addresses outside
-     * [LWK_APP_LOW, LWK_APP_HIGH) (-EINVAL), no page table left (-ENOMEM). Other CPUs' TLBs are flushed. */
+    /* (va, pa, bytes, prot): map into the application's address space with the largest pages that
+     * fit; 4 KiB aligned; prot: PROT_READ | PROT_WRITE | PROT_EXEC, and 0 for a guard. What was
+     * mapped there is replaced. Refuses: writable and executable at once (-EACCES), the QK's RAM,
+     * addresses outside [LWK_APP_LOW, LWK_APP_HIGH) (-EINVAL), no page table left (-ENOMEM). Other
+     * CPUs' TLBs are flushed. */
     QK_MAP,
     /* (va, bytes) */
     QK_UNMAP,
     /* (va, bytes, prot): of pages that are mapped, guards included; -ENOMEM where one is not. */
     QK_PROTECT,
-    /* (va, bytes, prot, uint64_t out[2]): out[0]: physical address of va, out[1]: how many bytes from there
-     * on are mapped with these rights and physically contiguous, at most `bytes`; -EFAULT: none. */
+    /* (va, bytes, prot, uint64_t out[2]): out[0]: physical address of va, out[1]: how many bytes
+     * from there on are mapped with these rights and physically contiguous, at most `bytes`;
+     * -EFAULT: none. */
     QK_TRANSLATE,
     /* (entry, stack pointer): the application's first thread, tid = pid of yod_launch; may run. */
     QK_START,
@@ -116,7 +120,8 @@ enum qk_call {
     QK_SIGNAL,
     /* (text, bytes): to the serial port. */
     QK_CONSOLE,
-    /* (): end of the machine: power-off, or what else ends it where there is no ACPI. Does not return. */
+    /* (): end of the machine: power-off, or what else ends it where there is no ACPI. Does not
+       return. */
     QK_POWER_OFF,
     /* (pid): what getpid() says; before QK_START. */
     QK_SET_PID

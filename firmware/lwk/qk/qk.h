@@ -172,7 +172,7 @@ struct cpu {
     uint64_t gdt[10];
     struct clock clock __attribute__((aligned(32)));
     uint32_t number, apic_id;
-    bool up, idle;
+    bool up;
     bool stale;   /* its TLB holds what was unmapped since: before it runs the application again */
     bool resched; /* the time slice is over */
     uint32_t flush; /* asked by another CPU: flush the TLB, and have been in the kernel */
@@ -329,6 +329,7 @@ int64_t cmpxchg_u32(uint64_t at, uint32_t *expected, uint32_t desired);
 void lock(void);
 void unlock(void);
 struct frame *schedule(void);
+void halt(void);
 _Noreturn void return_to_frame(struct frame *f);
 void ready(struct thread *t, struct cpu *c, bool front);
 void wake(struct thread *t, int64_t result);

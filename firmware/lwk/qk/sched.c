@@ -277,15 +277,12 @@ static void handle_interrupts(struct cpu *c)
 
 static void idle(struct cpu *c)
 {
-    c->idle = true;
     idle_cpus++;
     program_timer(c);
     unlock();
-    __asm__ volatile("sti; hlt; cli" ::
-                         : "memory"); /* STI takes effect after HLT: no wake-up is lost */
+    halt();
     lock();
     idle_cpus--;
-    c->idle = false;
 }
 
 /* With the lock held, which is released: the frame to go on with in user mode. */

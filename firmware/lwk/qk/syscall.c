@@ -122,22 +122,19 @@ static bool is_quick(uint64_t call)
 
 /* By Linux's numbers. 110 is getppid; 142 and 145 to 147 set and get parameters of the scheduler.
  */
-#define CALLS(X)                                                                                   \
-    X(13, rt_sigaction)                                                                            \
-    X(14, rt_sigprocmask) X(15, rt_sigreturn) X(24, sched_yield) X(34, pause) X(35, nanosleep)     \
-        X(36, getitimer) X(37, alarm) X(38, setitimer) X(39, getpid) X(56, clone) X(60, exit)      \
-            X(62, kill) X(96, gettimeofday) X(98, getrusage) X(100, times) X(110, zero)            \
-                X(127, rt_sigpending) X(128, rt_sigtimedwait) X(130, rt_sigsuspend)                \
-                    X(131, sigaltstack) X(142, zero) X(143, sched_getparam)                        \
-                        X(144, sched_setscheduler) X(145, zero) X(146, sched_priority)             \
-                            X(147, sched_priority) X(148, sched_rr_interval) X(158, arch_prctl)    \
-                                X(186, gettid) X(200, tkill) X(201, time) X(202, futex)            \
-                                    X(203, sched_setaffinity) X(204, sched_getaffinity)            \
-                                        X(218, set_tid_address) X(219, restart_syscall)            \
-                                            X(228, clock_gettime) X(229, clock_getres)             \
-                                                X(230, clock_nanosleep) X(231, exit_group)         \
-                                                    X(234, tgkill) X(273, set_robust_list)         \
-                                                        X(309, getcpu)
+/* clang-format off */
+#define CALLS(X) \
+    X(13, rt_sigaction) X(14, rt_sigprocmask) X(15, rt_sigreturn) X(24, sched_yield) \
+    X(34, pause) X(35, nanosleep) X(36, getitimer) X(37, alarm) X(38, setitimer) X(39, getpid) \
+    X(56, clone) X(60, exit) X(62, kill) X(96, gettimeofday) X(98, getrusage) X(100, times) \
+    X(110, zero) X(127, rt_sigpending) X(128, rt_sigtimedwait) X(130, rt_sigsuspend) \
+    X(131, sigaltstack) X(142, zero) X(143, sched_getparam) X(144, sched_setscheduler) \
+    X(145, zero) X(146, sched_priority) X(147, sched_priority) X(148, sched_rr_interval) \
+    X(158, arch_prctl) X(186, gettid) X(200, tkill) X(201, time) X(202, futex) \
+    X(203, sched_setaffinity) X(204, sched_getaffinity) X(218, set_tid_address) \
+    X(219, restart_syscall) X(228, clock_gettime) X(229, clock_getres) X(230, clock_nanosleep) \
+    X(231, exit_group) X(234, tgkill) X(273, set_robust_list) X(309, getcpu)
+/* clang-format on */
 
 #define POSITION(number, name) AT_##number,
 #define INDEX(number, name) [number] = AT_##number,

@@ -2,6 +2,7 @@
 /* Exceptions and interrupts. */
 #include "qk.h"
 
+extern uint8_t halt_here[], halt_end[]; /* trap_entry.S */
 extern uint8_t user_code[], user_code_end[], user_fault[];
 struct frame *user_trap(struct frame *f);
 void kernel_trap(struct frame *f);
@@ -58,6 +59,9 @@ void kernel_trap(struct frame *f)
         nmi();
     } else if (f->vector >= VEC_TIMER) {
         interrupt(this_cpu(), (uint32_t)f->vector);
+        if (f->rip == (uint64_t)halt_here) {
+            f->rip = (uint64_t)halt_end;
+        }
     } else if ((f->vector == VEC_PF || f->vector == VEC_GP || f->vector == VEC_AC) &&
                f->rip >= (uint64_t)user_code && f->rip < (uint64_t)user_code_end) {
         f->rip = (uint64_t)user_fault;
