@@ -116,7 +116,7 @@ enum qk_call {
     /* (value): write to the yod device's doorbell; (register, value) to another register of it. */
     QK_DOORBELL,
     QK_YOD_WRITE,
-    /* (signal): to the process, as kill() from outside. */
+    /* (signal, tid): to that thread; tid 0: to the process, as kill() from outside. */
     QK_SIGNAL,
     /* (text, bytes): to the serial port. */
     QK_CONSOLE,
