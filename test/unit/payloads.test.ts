@@ -29,7 +29,7 @@ describe("payloads", () => {
   it("are all known", () => {
     const built = readdirSync(dirname(payloadPath("hello"))).filter((name) => /\.(bin|elf)$/.test(name));
     const known = payloadNames.map((name) => payloads[name].file as string);
-    expect([...built].sort()).toEqual([...known, "reset_stub.bin"].sort());
+    expect([...built].sort()).toEqual([...known, "reset_stub.bin", "lwk.elf"].sort());
   });
 
   it.each(payloadNames.filter((name) => payloads[name].kind.startsWith("flat")))(
