@@ -40,6 +40,20 @@ multiboot_header:
 /* -------------------------------------------------------------------- ways in */
 
     /* Note the time, and tell yod where it listens. Uses eax and edx. */
+    /* Paging on, with the boot page tables, in long mode's compatibility mode (SDM 3A, 9.8.5). */
+    .macro paging_on
+    mov $CR4_PAE, %eax
+    mov %eax, %cr4
+    mov $boot_pml4, %eax
+    mov %eax, %cr3
+    mov $MSR_EFER, %ecx
+    mov $EFER_LME, %eax
+    xor %edx, %edx
+    wrmsr
+    mov $CR0_PG | CR0_PE, %eax
+    mov %eax, %cr0
+    .endm
+
     .macro trace_entry
     rdtsc
     mov %eax, boot_tsc
@@ -88,16 +102,7 @@ start_multiboot: /* ebx: multiboot info */
     mov %ebx, %esi
     trace_entry
     boot_tables
-    mov $CR4_PAE, %eax
-    mov %eax, %cr4
-    mov $boot_pml4, %eax
-    mov %eax, %cr3
-    mov $MSR_EFER, %ecx
-    mov $EFER_LME, %eax
-    xor %edx, %edx
-    wrmsr
-    mov $CR0_PG | CR0_PE, %eax
-    mov %eax, %cr0
+    paging_on
     lgdt boot_gdt_pointer
     ljmp $SEL_KERNEL_CS, $start_high
 
@@ -152,16 +157,7 @@ trampoline:
     mov %cs, %ax
     mov %ax, %ds
     lgdtl trampoline_gdt - trampoline
-    mov $CR4_PAE, %eax
-    mov %eax, %cr4
-    mov $boot_pml4, %eax
-    mov %eax, %cr3
-    mov $MSR_EFER, %ecx
-    mov $EFER_LME, %eax
-    xor %edx, %edx
-    wrmsr
-    mov $CR0_PG | CR0_PE, %eax
-    mov %eax, %cr0
+    paging_on
     ljmpl $SEL_KERNEL_CS, $ap_high
     .balign 4
 trampoline_gdt:
