@@ -5,7 +5,6 @@
  */
 import { rmSync } from "node:fs";
 import { dirname } from "node:path";
-import { diagnose } from "../src/v2m/doctor.js";
 import { commandLine, contenders } from "./boot/contenders.js";
 import { ADDED_PARAMETERS, fileHash, inMemory, prepareGuest } from "./boot/guest.js";
 import { measure, type Run, touchMemory } from "./boot/measure.js";
@@ -13,7 +12,7 @@ import { type BootResult, type ContenderResult, describe, picture, verdicts } fr
 import { describeTraces, readTrace, startTracing, stopTracing, tracingAvailable } from "./boot/trace.js";
 import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
-import { INSIDE, runNested } from "./lib/place.js";
+import { INSIDE, runGuestBenchmark } from "./lib/place.js";
 import { Results } from "./lib/results.js";
 import { rotated } from "./lib/statistics.js";
 
@@ -106,23 +105,10 @@ function show(result: BootResult): void {
   process.stdout.write(`\n${results.path("json")}\n${results.path("svg")}\n`);
 }
 
-const { place, advice } = diagnose();
-if (place === "nowhere") {
-  say(`Linux guests cannot run here yet: ${advice}`);
-  process.exit(4);
-}
-if (options.flags.has(INSIDE)) {
-  results.writeJson(await measureHere());
-} else if (place === "direct") {
-  show(await measureHere());
-} else {
-  await prepareGuest();
-  say("in the nested machine: times are an emulator's, ratios and counts are what counts");
-  const code = await runNested(
-    results.directory,
-    options.args,
-    300 + SECONDS_PER_ROUND * (options.rounds + 2),
-  );
-  if (code !== 0) process.exit(code);
-  show({ ...results.readJson<BootResult>(), host: environment() });
-}
+await runGuestBenchmark(options, results, {
+  say,
+  prepare: prepareGuest,
+  measure: measureHere,
+  show,
+  secondsPerRound: SECONDS_PER_ROUND,
+});

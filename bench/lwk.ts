@@ -4,11 +4,10 @@
  * and exits until an application runs, how fast it computes, and exits while it does. On this host's KVM where Linux
  * guests run on it, else inside the nested machine. See docs/benchmarks.md.
  */
-import { diagnose } from "../src/v2m/doctor.js";
 import { touchMemory } from "./boot/measure.js";
 import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
-import { INSIDE, runNested } from "./lib/place.js";
+import { INSIDE, runGuestBenchmark } from "./lib/place.js";
 import { Results } from "./lib/results.js";
 import { COMMAND_LINE, MEMORY_MIB, prepareLinux } from "./lwk/guests.js";
 import * as measure from "./lwk/measure.js";
@@ -96,23 +95,10 @@ function show(result: LwkResult): void {
   process.stdout.write(`\n${describe(result)}\n\n${results.path("json")}\n${results.path("svg")}\n`);
 }
 
-const { place, advice } = diagnose();
-if (place === "nowhere") {
-  say(`guests cannot run here yet: ${advice}`);
-  process.exit(4);
-}
-if (options.flags.has(INSIDE)) {
-  results.writeJson(await measureHere());
-} else if (place === "direct") {
-  show(await measureHere());
-} else {
-  await prepareLinux();
-  say("in the nested machine: times are an emulator's, ratios and counts are what counts");
-  const code = await runNested(
-    results.directory,
-    options.args,
-    300 + SECONDS_PER_ROUND * (options.rounds + 2),
-  );
-  if (code !== 0) process.exit(code);
-  show({ ...results.readJson<LwkResult>(), host: environment() });
-}
+await runGuestBenchmark(options, results, {
+  say,
+  prepare: prepareLinux,
+  measure: measureHere,
+  show,
+  secondsPerRound: SECONDS_PER_ROUND,
+});

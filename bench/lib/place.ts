@@ -3,6 +3,10 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { packageRoot } from "../../src/ffi/library.js";
+import { diagnose } from "../../src/v2m/doctor.js";
+import { type Environment, environment } from "./environment.js";
+import type { BenchOptions } from "./options.js";
+import type { Results } from "./results.js";
 
 /** Given to a program that `runNested` runs: measure here, write the JSON, leave the rest to the caller. */
 export const INSIDE = "inside";
@@ -23,4 +27,42 @@ export function runNested(results: string, args: readonly string[], timeoutSecon
     child.once("error", reject);
     child.once("exit", (code) => resolve(code ?? 1));
   });
+}
+
+export interface GuestBenchmark<R> {
+  readonly say: (text: string) => void;
+  /** Fetch and build what there is no network for inside the nested machine. */
+  readonly prepare: () => Promise<unknown>;
+  readonly measure: () => Promise<R>;
+  readonly show: (result: R) => void;
+  /** Of a round in the nested machine, at most. */
+  readonly secondsPerRound: number;
+}
+
+/** A benchmark whose guests need hardware virtualization: on this host's KVM, else in the nested machine. */
+export async function runGuestBenchmark<R extends { readonly host: Environment | null }>(
+  options: BenchOptions,
+  results: Results,
+  benchmark: GuestBenchmark<R>,
+): Promise<void> {
+  const { say, measure, show } = benchmark;
+  const { place, advice } = diagnose();
+  if (place === "nowhere") {
+    say(`guests cannot run here yet: ${advice}`);
+    process.exit(4);
+  }
+  if (options.flags.has(INSIDE)) {
+    results.writeJson(await measure());
+    return;
+  }
+  if (place === "direct") {
+    show(await measure());
+    return;
+  }
+  await benchmark.prepare();
+  say("in the nested machine: times are an emulator's, ratios and counts are what counts");
+  const limit = 300 + benchmark.secondsPerRound * (options.rounds + 2);
+  const code = await runNested(results.directory, options.args, limit);
+  if (code !== 0) process.exit(code);
+  show({ ...results.readJson<R>(), host: environment() });
 }
