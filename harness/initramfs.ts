@@ -6,6 +6,7 @@ import { cpio, type Entry } from "./common/cpio.js";
 import { TestbedError } from "./common/errors.js";
 import { tinyInit } from "./common/tiny-init.js";
 import { requireTool, runTool } from "./common/tools.js";
+import { ensureKernel, type GuestKernel, moduleName, readModule, resolveModules } from "./kernels.js";
 
 export { cpio, type Entry } from "./common/cpio.js";
 
@@ -49,6 +50,13 @@ export interface GuestInitramfsOptions {
   readonly initScript?: string;
   /** Added to the image; an entry at an existing path replaces it. */
   readonly extraFiles?: readonly Entry[];
+  /**
+   * Modules of the kernel, loaded in this order, each after what it depends on, before the command runs:
+   * `virtio_blk`. With any of them comes `virtio_pci`. What the kernel has built in is left out.
+   */
+  readonly modules?: readonly string[];
+  /** Whose modules. Default: Debian's cloud kernel. */
+  readonly kernel?: GuestKernel;
 }
 
 /**
@@ -71,11 +79,26 @@ export async function guestInitramfs(options: GuestInitramfsOptions = {}): Promi
       data: Buffer.from(options.initScript ?? GUEST_SCRIPT),
       mode: 0o755,
     },
+    ...(await moduleEntries(options)),
   ];
   const extra = options.extraFiles ?? [];
   const replaced = new Set(extra.map((entry) => entry.path.replace(/^\/+/, "")));
   const image = cpio([...entries.filter((entry) => !replaced.has(entry.path)), ...extra]);
   return storeImage("guest", image);
+}
+
+/** The modules, under `modules/`, and their names in the order of loading. */
+async function moduleEntries(options: GuestInitramfsOptions): Promise<Entry[]> {
+  if (options.modules === undefined || options.modules.length === 0) return [];
+  const kernel = options.kernel ?? (await ensureKernel("cloud"));
+  const files = await resolveModules(kernel, ["virtio_pci", ...options.modules]);
+  const order = Buffer.from(`${files.map(moduleName).join("\n")}\n`);
+  const entries: Entry[] = [{ type: "file", path: "modules/order", data: order }];
+  for (const file of files) {
+    const data = await readModule(kernel, file);
+    entries.push({ type: "file", path: `modules/${moduleName(file)}`, data });
+  }
+  return entries;
 }
 
 /** Puts an image into the cache under its own hash and returns its path. */
@@ -96,6 +119,9 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /tmp
 ip link set lo up 2>/dev/null
+if [ -f /modules/order ]; then
+  while read -r module; do insmod "/modules/$module" || echo "guest-init: cannot load $module"; done </modules/order
+fi
 cmdline=$(cat /proc/cmdline)
 command=
 case "$cmdline" in

@@ -177,7 +177,31 @@ export async function resolveModules(kernel: GuestKernel, names: readonly string
   return order;
 }
 
-function moduleName(file: string): string {
+/** Programs that unpack modules, by file suffix; Debian 12 ships them plain, Debian 13 as xz. */
+const UNPACKERS: Record<string, readonly [string, string]> = {
+  ".xz": ["xz", "xz-utils"],
+  ".zst": ["zstd", "zstd"],
+  ".gz": ["gzip", "gzip"],
+};
+
+/** A module as the kernel takes it: unpacked here, once, and not in the machine at each start. */
+export async function readModule(kernel: GuestKernel, file: string): Promise<Buffer> {
+  const path = join(kernel.modulesDir, file);
+  const suffix = /\.ko(\.\w+)?$/.exec(file)?.[1] ?? "";
+  if (suffix === "") return readFile(path);
+  const [program, debianPackage] = UNPACKERS[suffix] ?? [];
+  if (!program || !debianPackage) {
+    throw new TestbedError("E_KERNEL_FETCH", `${path} is packed in an unknown way`);
+  }
+  const result = await runTool(await requireTool(program, debianPackage), ["-dc", path]);
+  if (result.code !== 0) {
+    throw new TestbedError("E_KERNEL_FETCH", `cannot unpack ${path}: ${result.stderr}`);
+  }
+  return result.stdout;
+}
+
+/** Of a module's file: `virtio_blk` for `kernel/drivers/block/virtio_blk.ko.xz`. */
+export function moduleName(file: string): string {
   const base = file.slice(file.lastIndexOf("/") + 1);
   return base.replace(/\.ko(\.\w+)?$/, "").replaceAll("-", "_");
 }

@@ -17,14 +17,16 @@
 _Static_assert(VH_ACPI_GPA % 16 == 0 && VH_ACPI_GPA >= 0xe0000 && VH_ACPI_GPA < VH_HIGH_RAM_START,
                "the RSDP lies where a scan looks for it (ACPI 6.4, 5.2.5.1)");
 
-/* Tables that the XSDT lists, in this order. New ones (MCFG, SRAT, ...) go here. */
+/* Tables that the XSDT lists, in this order. */
 static const struct {
     const char *signature;
     uint8_t revision;
+    bool pci_only;
     void (*body)(struct vh_bytes *out, const struct vh_acpi_context *context);
 } tables[] = {
-    {"FACP", 6, vh_acpi_fadt},
-    {"APIC", 5, vh_acpi_madt},
+    {"FACP", 6, false, vh_acpi_fadt},
+    {"APIC", 5, false, vh_acpi_madt},
+    {"MCFG", 1, true, vh_acpi_mcfg},
 };
 
 /* The byte that makes all of them sum up to 0. */
@@ -119,15 +121,19 @@ int32_t vh_acpi_build(struct vh_memory *memory, const struct vh_acpi_config *con
     context.dsdt = VH_ACPI_GPA + start;
 
     uint64_t entries[VH_COUNT(tables)];
+    size_t count = 0;
     for (size_t i = 0; i < VH_COUNT(tables); i++) {
+        if (tables[i].pci_only && !config->pci) {
+            continue;
+        }
         start = table_begin(&out, tables[i].signature, tables[i].revision);
         tables[i].body(&out, &context);
         table_end(&out, start);
-        entries[i] = VH_ACPI_GPA + start;
+        entries[count++] = VH_ACPI_GPA + start;
     }
 
     start = table_begin(&out, "XSDT", 1);
-    for (size_t i = 0; i < VH_COUNT(tables); i++) {
+    for (size_t i = 0; i < count; i++) {
         vh_emit64(&out, entries[i]);
     }
     table_end(&out, start);

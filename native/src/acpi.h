@@ -10,12 +10,16 @@ struct vh_acpi_config {
     uint32_t cpus;
     const uint32_t *apic_ids; /* one for each vCPU, strictly ascending */
     bool uart;
+    bool pci;                /* a root bridge with ECAM; without it the bus is not mentioned */
+    uint64_t pci_window_gpa; /* of BARs above 4 GiB */
+    uint64_t pci_window_bytes;
+    uint64_t generation_gpa; /* of the VM generation ID, or 0 */
 };
 
 /**
- * Write RSDP, XSDT, FADT (hardware-reduced), MADT and DSDT into [VH_ACPI_GPA, VH_ACPI_END), which
- * the memory map reports as reserved. E_LIMIT where they do not fit (beyond about 4,000 vCPUs),
- * E_INVALID for APIC ids that cannot be, E_RANGE where that range is not RAM.
+ * Write RSDP, XSDT, FADT (hardware-reduced), MADT, DSDT and, with PCI, MCFG into [VH_ACPI_GPA,
+ * VH_ACPI_END), which the memory map reports as reserved. E_LIMIT where they do not fit (beyond
+ * about 4,000 vCPUs), E_INVALID for APIC ids that cannot be, E_RANGE where that range is not RAM.
  */
 int32_t vh_acpi_build(struct vh_memory *memory, const struct vh_acpi_config *config, uint64_t *rsdp,
                       struct vmmhpc_error *err);

@@ -8,14 +8,17 @@ enum {
     AML_BYTE = 0x0a,
     AML_WORD = 0x0b,
     AML_DWORD = 0x0c,
+    AML_STRING = 0x0d,
     AML_QWORD = 0x0e,
     AML_SCOPE = 0x10,
     AML_BUFFER = 0x11,
     AML_PACKAGE = 0x12,
+    AML_METHOD = 0x14,
     AML_DUAL_NAME = 0x2e,
     AML_MULTI_NAME = 0x2f,
     AML_EXT = 0x5b,
     AML_EXT_DEVICE = 0x82,
+    AML_NOTIFY = 0x86,
 };
 
 void vh_aml_path(struct vh_bytes *aml, const char *path)
@@ -111,6 +114,28 @@ uint32_t vh_aml_package_begin(struct vh_bytes *aml, uint8_t elements)
     return position;
 }
 
+uint32_t vh_aml_method_begin(struct vh_bytes *aml, const char *path, uint8_t arguments)
+{
+    vh_emit8(aml, AML_METHOD);
+    const uint32_t position = aml->used;
+    vh_aml_path(aml, path);
+    vh_emit8(aml, arguments | 0x08u); /* serialized */
+    return position;
+}
+
+void vh_aml_notify(struct vh_bytes *aml, const char *path, uint8_t value)
+{
+    vh_emit8(aml, AML_NOTIFY);
+    vh_aml_path(aml, path);
+    vh_aml_integer(aml, value);
+}
+
+void vh_aml_string(struct vh_bytes *aml, const char *text)
+{
+    vh_emit8(aml, AML_STRING);
+    vh_emit(aml, text, (uint32_t)strlen(text) + 1);
+}
+
 void vh_aml_block_end(struct vh_bytes *aml, uint32_t position)
 {
     /* PkgLength counts itself too. One byte holds 6 bits; with n more bytes, the first holds n in
@@ -154,6 +179,45 @@ void vh_aml_resource_interrupt(struct vh_bytes *aml, uint32_t gsi)
     vh_emit8(aml, 0x03); /* consumer, edge; active-high, exclusive */
     vh_emit8(aml, 1);
     vh_emit32(aml, gsi);
+}
+
+void vh_aml_resource_memory(struct vh_bytes *aml, uint64_t gpa, uint64_t bytes)
+{
+    vh_emit8(aml, 0x86); /* large item, 32-bit fixed memory (6.4.3.4) */
+    vh_emit16(aml, 9);
+    vh_emit8(aml, 1); /* writable */
+    vh_emit32(aml, gpa);
+    vh_emit32(aml, bytes);
+}
+
+/* Address space descriptors (6.4.3.5): what a bridge produces, with both ends fixed. */
+#define ADDRESS_FLAGS 0x0cu
+
+void vh_aml_resource_bus(struct vh_bytes *aml, uint16_t first, uint16_t last)
+{
+    const uint64_t fields[] = {0, first, last, 0, (uint64_t)last - first + 1};
+    vh_emit8(aml, 0x88); /* of 16 bits */
+    vh_emit16(aml, 13);
+    vh_emit8(aml, 2); /* bus numbers */
+    vh_emit8(aml, ADDRESS_FLAGS);
+    vh_emit8(aml, 0);
+    for (size_t i = 0; i < VH_COUNT(fields); i++) {
+        vh_emit16(aml, fields[i]);
+    }
+}
+
+void vh_aml_resource_window(struct vh_bytes *aml, uint64_t gpa, uint64_t bytes)
+{
+    const bool wide = gpa + bytes > 1ull << 32;
+    const uint64_t fields[] = {0, gpa, gpa + bytes - 1, 0, bytes};
+    vh_emit8(aml, wide ? 0x8a : 0x87); /* of 64 or 32 bits */
+    vh_emit16(aml, wide ? 43 : 23);
+    vh_emit8(aml, 0); /* memory */
+    vh_emit8(aml, ADDRESS_FLAGS);
+    vh_emit8(aml, 1); /* writable, not cacheable */
+    for (size_t i = 0; i < VH_COUNT(fields); i++) {
+        vh_emit_int(aml, fields[i], wide ? 8 : 4);
+    }
 }
 
 void vh_aml_resources_end(struct vh_bytes *aml, uint32_t position)

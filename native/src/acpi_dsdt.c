@@ -45,5 +45,11 @@ void vh_acpi_dsdt(struct vh_bytes *out, const struct vh_acpi_context *context)
     if (context->config->uart) {
         emit_uart(out);
     }
+    if (context->config->pci) {
+        vh_acpi_pci(out, context->config);
+    }
+    if (context->config->generation_gpa != 0) {
+        vh_acpi_generation_id(out, context->config);
+    }
     vh_aml_block_end(out, scope);
 }

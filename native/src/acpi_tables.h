@@ -15,6 +15,10 @@ struct vh_acpi_context {
 
 void vh_acpi_dsdt(struct vh_bytes *out, const struct vh_acpi_context *context);
 void vh_acpi_fadt(struct vh_bytes *out, const struct vh_acpi_context *context);
+void vh_acpi_mcfg(struct vh_bytes *out, const struct vh_acpi_context *context);
+/** Parts of the DSDT's \_SB. */
+void vh_acpi_pci(struct vh_bytes *aml, const struct vh_acpi_config *config);
+void vh_acpi_generation_id(struct vh_bytes *aml, const struct vh_acpi_config *config);
 void vh_acpi_madt(struct vh_bytes *out, const struct vh_acpi_context *context);
 
 #endif

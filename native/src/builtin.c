@@ -23,7 +23,7 @@ static uint64_t pci_and_reset(void *opaque, uint32_t vcpu, uint64_t offset, uint
 {
     struct vmmhpc *vm = opaque;
     if (offset != VH_RESET_PORT - VH_PCI_PORT || bytes != 1) {
-        return vh_pci_access(&vm->pci, vcpu, offset, bytes, direction, value);
+        return vh_pci_ports(&vm->pci, vcpu, offset, bytes, direction, value);
     }
     if (direction == VMMHPC_ACCESS_WRITE && (value & 4) != 0) {
         vh_request(vm, VH_WANT_RESET, VMMHPC_STOP_RESET, "the guest reset itself");

@@ -267,3 +267,18 @@ void vh_cpuid_adapt(struct kvm_cpuid2 *cpuid, uint32_t capacity,
         extended_topology(cpuid, capacity, 0x1f, topology, apic_id);
     }
 }
+
+uint32_t vh_cpuid_physical_bits(int kvm_fd)
+{
+    struct kvm_cpuid2 *cpuid = NULL;
+    uint32_t bits = 36;
+    if (vh_cpuid_supported(kvm_fd, &cpuid, NULL) == VMMHPC_OK) {
+        for (uint32_t i = 0; i < cpuid->nent; i++) {
+            if (cpuid->entries[i].function == 0x80000008u) {
+                bits = cpuid->entries[i].eax & 0xff;
+            }
+        }
+    }
+    free(cpuid);
+    return bits < 36 ? 36 : bits > 52 ? 52 : bits;
+}

@@ -25,6 +25,9 @@ uint32_t vh_apic_id(const struct vh_topology *topology, uint32_t vcpu);
 /** KVM_GET_SUPPORTED_CPUID with room for a few entries more; the caller frees *cpuid. */
 int32_t vh_cpuid_supported(int kvm_fd, struct kvm_cpuid2 **cpuid, struct vmmhpc_error *err);
 
+/** Width of a guest-physical address on this host, 36 where it is not told. */
+uint32_t vh_cpuid_physical_bits(int kvm_fd);
+
 /** Adapt a copy of the supported set for one vCPU. capacity: entries that cpuid has room for. */
 void vh_cpuid_adapt(struct kvm_cpuid2 *cpuid, uint32_t capacity,
                     const struct vh_cpuid_options *options, uint32_t apic_id);

@@ -83,6 +83,19 @@ static bool destroying(struct vmmhpc *vm)
     return result;
 }
 
+/* Wait for device work only, until the console's output has had time to gather. */
+static void gather(struct vmmhpc *vm)
+{
+    uint64_t end = vh_now_ns() + GATHER_NS;
+    for (uint64_t now = 0; (now = vh_now_ns()) < end;) {
+        struct timespec left = {0, (long)(end - now)};
+        struct pollfd device = {.fd = vh_io_poll_fd(vm), .events = POLLIN};
+        if (ppoll(&device, 1, &left, NULL) > 0) {
+            vh_io_dispatch(vm);
+        }
+    }
+}
+
 static void *io_main(void *arg)
 {
     struct vmmhpc *vm = arg;
@@ -94,16 +107,19 @@ static void *io_main(void *arg)
             return NULL;
         }
         /* poll() passes over descriptor -1. */
-        struct pollfd fds[4] = {{.fd = vm->wake_fd, .events = POLLIN},
+        struct pollfd fds[5] = {{.fd = vm->wake_fd, .events = POLLIN},
+                                {.fd = vh_io_poll_fd(vm), .events = POLLIN},
                                 {.fd = send_late_event(vm), .events = POLLOUT}};
-        uint32_t extra = told ? 0 : vh_console_poll(vm, fds + 2);
-        if (poll(fds, 2 + extra, -1) < 0 && errno != EINTR) {
+        uint32_t extra = told ? 0 : vh_console_poll(vm, fds + 3);
+        if (poll(fds, 3 + extra, -1) < 0 && errno != EINTR) {
             return NULL; /* cannot happen with valid descriptors */
+        }
+        if ((fds[1].revents & POLLIN) != 0) {
+            vh_io_dispatch(vm);
         }
         eventfd_t count = 0;
         if (eventfd_read(vm->wake_fd, &count) == 0 && !finished) {
-            struct timespec gather = {0, GATHER_NS};
-            (void)nanosleep(&gather, NULL);
+            gather(vm);
         }
     }
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "guest_cpuid.h"
+#include "kvm_irq.h"
 #include "layout.h"
 #include "machine.h"
 
@@ -70,26 +71,72 @@ static int32_t failed_ioctl(struct vmmhpc_error *err, const char *what)
                    "%s failed: %s", what, strerrordesc_np(failed));
 }
 
-/* KVM_CREATE_IRQCHIP also makes a pair of 8259s and wires lines 0 to 15 to both. The machine has
- * none: a guest that believes the MADT leaves LINT0 open, and would take their vectors as
- * exceptions. */
-static int32_t route_to_ioapic(const struct vmmhpc *vm, struct vmmhpc_error *err)
+static int32_t set_memory(const struct vmmhpc *vm, uint32_t slot,
+                          const struct vh_extra_memory *memory, struct vmmhpc_error *err)
 {
-    struct {
-        struct kvm_irq_routing header;
-        struct kvm_irq_routing_entry entries[VH_IOAPIC_PINS];
-    } routing = {.header = {.nr = VH_IOAPIC_PINS}};
-    for (uint32_t pin = 0; pin < VH_IOAPIC_PINS; pin++) {
-        routing.entries[pin] = (struct kvm_irq_routing_entry){
-            .gsi = pin,
-            .type = KVM_IRQ_ROUTING_IRQCHIP,
-            .u.irqchip = {.irqchip = KVM_IRQCHIP_IOAPIC, .pin = pin},
-        };
-    }
-    if (ioctl(vm->vm_fd, KVM_SET_GSI_ROUTING, &routing) != 0) {
-        return failed_ioctl(err, "KVM_SET_GSI_ROUTING");
+    struct kvm_userspace_memory_region region = {
+        .slot = slot,
+        .flags = memory->read_only ? KVM_MEM_READONLY : 0,
+        .guest_phys_addr = memory->gpa,
+        .memory_size = memory->bytes,
+        .userspace_addr = (uint64_t)(uintptr_t)memory->host,
+    };
+    if (ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) != 0) {
+        int failed = errno;
+        return vh_fail(err, VMMHPC_E_NO_MEMORY, failed, memory->bytes,
+                       "KVM does not take %llu MiB of memory at 0x%llx: %s",
+                       (unsigned long long)(memory->bytes >> 20), (unsigned long long)memory->gpa,
+                       strerrordesc_np(failed));
     }
     return VMMHPC_OK;
+}
+
+static int32_t set_all_memory(const struct vmmhpc *vm, struct vmmhpc_error *err)
+{
+    int32_t status = VMMHPC_OK;
+    uint32_t count = vm->memory.slot_count;
+    for (uint32_t i = 0; status == VMMHPC_OK && i < count; i++) {
+        const struct vmmhpc_slot *slot = &vm->memory.slots[i];
+        const struct vh_extra_memory ram = {
+            .gpa = slot->gpa, .bytes = slot->bytes, .host = (void *)(uintptr_t)slot->host};
+        status = set_memory(vm, i, &ram, err);
+    }
+    for (uint32_t i = 0; status == VMMHPC_OK && i < vm->extra_memory_count; i++) {
+        status = set_memory(vm, count + i, &vm->extra_memory[i], err);
+    }
+    return status;
+}
+
+int32_t vh_kvm_add_memory(struct vmmhpc *vm, uint64_t *gpa, uint64_t bytes, void *host,
+                          bool read_only, struct vmmhpc_error *err)
+{
+    int32_t status = vh_pci_open(vm, err);
+    if (status != VMMHPC_OK) {
+        return status;
+    }
+    /* As much again as the window of BARs, right behind it. */
+    uint64_t start = vm->pci.window_gpa + vm->pci.window_bytes;
+    uint64_t end = start + vm->pci.window_bytes;
+    uint32_t count = vm->extra_memory_count;
+    if (count > 0) {
+        start = vm->extra_memory[count - 1].gpa + vm->extra_memory[count - 1].bytes;
+    }
+    if (count == VH_EXTRA_MEMORY_MAX || !vh_align_up(start, 2 * VH_MIB, &start) || start >= end ||
+        bytes > end - start) {
+        return vh_fail(err, VMMHPC_E_NO_ROOM, 0, bytes,
+                       "no room in the guest's addresses for %llu MiB of memory",
+                       (unsigned long long)(bytes >> 20));
+    }
+    struct vh_extra_memory *memory = &vm->extra_memory[count];
+    *memory = (struct vh_extra_memory){start, bytes, host, read_only};
+    (void)pthread_mutex_lock(&vm->kvm_lock);
+    status = set_memory(vm, vm->memory.slot_count + count, memory, err);
+    (void)pthread_mutex_unlock(&vm->kvm_lock);
+    if (status == VMMHPC_OK) {
+        vm->extra_memory_count++;
+        *gpa = start;
+    }
+    return status;
 }
 
 static int32_t build_vm(struct vmmhpc *vm, struct vmmhpc_error *err)
@@ -122,27 +169,8 @@ static int32_t build_vm(struct vmmhpc *vm, struct vmmhpc_error *err)
     if (ioctl(vm->vm_fd, KVM_CREATE_IRQCHIP, 0) != 0) {
         return failed_ioctl(err, "KVM_CREATE_IRQCHIP");
     }
-    int32_t status = route_to_ioapic(vm, err);
-    if (status != VMMHPC_OK) {
-        return status;
-    }
-    for (uint32_t i = 0; i < vm->memory.slot_count; i++) {
-        const struct vmmhpc_slot *slot = &vm->memory.slots[i];
-        struct kvm_userspace_memory_region region = {
-            .slot = i,
-            .guest_phys_addr = slot->gpa,
-            .memory_size = slot->bytes,
-            .userspace_addr = slot->host,
-        };
-        if (ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) != 0) {
-            int failed = errno;
-            return vh_fail(err, VMMHPC_E_NO_MEMORY, failed, slot->bytes,
-                           "KVM does not take %llu MiB of RAM at 0x%llx: %s",
-                           (unsigned long long)(slot->bytes >> 20), (unsigned long long)slot->gpa,
-                           strerrordesc_np(failed));
-        }
-    }
-    return VMMHPC_OK;
+    int32_t status = vh_irq_reset_routes(vm, err);
+    return status == VMMHPC_OK ? set_all_memory(vm, err) : status;
 }
 
 /* What firmware would have set up: caching on with write-back as the default type. */

@@ -16,6 +16,7 @@
 /* The legacy ROM area: RAM that the memory map reports as reserved. */
 #define VH_ACPI_GPA 0xe0000ull
 #define VH_ACPI_END 0xf0000ull
+#define VH_GENERATION_GPA 0xf0000ull /* of 16 bytes: the VM generation ID */
 #define VH_RESET_STUB_GPA 0xffff0ull /* the reset vector seen from real mode */
 #define VH_HIGH_RAM_START 0x100000ull
 
@@ -24,6 +25,16 @@
 #define VH_IOAPIC_PINS 24u
 #define VH_IDENTITY_MAP_GPA 0xfeffc000ull /* one page for KVM on Intel */
 #define VH_TSS_GPA 0xfeffd000ull          /* three pages for KVM on Intel */
+
+/* PCI: configuration of bus 0, BARs below 4 GiB. Those above are behind RAM. */
+#define VH_PCI_WINDOW_GPA 0xc0000000ull
+#define VH_PCI_WINDOW_BYTES 0x20000000ull
+#define VH_ECAM_GPA 0xe0000000ull
+#define VH_ECAM_BYTES 0x100000ull
+/* INTx: four lines, shared by the slots. */
+#define VH_PCI_FIRST_GSI 16u
+#define VH_PCI_LINE(slot) ((slot) % 4u)
+#define VH_GED_GSI 6u /* generic events (ACPI 6.4, 5.6.9): edge-triggered */
 
 #define VH_UART_PORT 0x3f8u
 #define VH_UART_BYTES 8u

@@ -13,13 +13,14 @@ void vh_set_state(struct vmmhpc *vm, uint32_t state)
 {
     atomic_store(&vm->state, state);
     (void)pthread_cond_broadcast(&vm->changed);
+    vh_debug_notify(vm);
     vh_send_event(vm, VMMHPC_EVENT_STATE, state);
 }
 
 void vh_update_attention(struct vmmhpc *vm)
 {
     bool attention = vm->stop_requested || vm->reset_requested || vm->pause_requested ||
-                     vm->grace_waiters > 0 || vm->retired != NULL;
+                     vm->grace_waiters > 0 || vm->retired != NULL || vh_debug_holds_any(vm);
     atomic_store(&vm->attention, attention);
     if (attention) {
         vh_kick_all(vm);
@@ -127,6 +128,7 @@ void vh_retire(struct vmmhpc *vm, struct vh_table *table)
 /* Everything but host memory, files and the console starts anew. lock is held, all are parked. */
 static int32_t reset_machine(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
+    vh_pci_reset(vm); /* before RAM is cleared: devices may be at work in it */
     (void)pthread_mutex_lock(&vm->kvm_lock);
     vh_kvm_stats_save(vm);
     vh_kvm_teardown(vm);
@@ -139,7 +141,6 @@ static int32_t reset_machine(struct vmmhpc *vm, struct vmmhpc_error *err)
         return status;
     }
     vh_uart_reset(&vm->uart);
-    vh_pci_reset(&vm->pci);
     return vh_recipe_apply(vm, err);
 }
 
@@ -152,6 +153,7 @@ static void do_reset(struct vmmhpc *vm)
         uint64_t resets = vm->stats->resets + 1;
         __atomic_store_n(&vm->stats->resets, resets, __ATOMIC_RELAXED);
         vh_send_event(vm, VMMHPC_EVENT_RESET, resets);
+        vh_debug_after_reset(vm);
     } else {
         vm->stop_requested = true;
         vm->stop.reason = VMMHPC_STOP_RESET_FAILED;
@@ -204,10 +206,13 @@ int32_t vmmhpc_pause(struct vmmhpc *vm, struct vmmhpc_error *err)
         vm->pause_requested = false;
         status = vh_fail(err, VMMHPC_E_STATE, 0, 0, "the machine stopped before it was paused");
     } else {
-        vh_time_stop(vm);
+        vh_time_hold(vm);
         vh_set_state(vm, VMMHPC_STATE_PAUSED);
     }
     (void)pthread_mutex_unlock(&vm->lock);
+    if (status == VMMHPC_OK) {
+        vh_io_quiesce(vm);
+    }
     return status;
 }
 
@@ -219,10 +224,11 @@ int32_t vmmhpc_resume(struct vmmhpc *vm, struct vmmhpc_error *err)
         (void)pthread_mutex_unlock(&vm->lock);
         return vh_fail(err, VMMHPC_E_STATE, 0, state, "only a paused machine can be resumed");
     }
-    vh_time_continue(vm);
     vm->pause_requested = false;
+    vh_time_release(vm);
     vh_update_attention(vm);
     vh_set_state(vm, VMMHPC_STATE_RUNNING);
+    vh_io_wake(vm); /* devices have work again */
     (void)pthread_mutex_unlock(&vm->lock);
     return VMMHPC_OK;
 }

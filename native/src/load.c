@@ -123,8 +123,15 @@ static int32_t write_platform(struct vmmhpc *vm, uint64_t *rsdp, struct vmmhpc_e
         .cpus = vm->cpus,
         .apic_ids = vm->apic_ids,
         .uart = (vm->flags & VMMHPC_FLAG_NO_UART) == 0,
+        .pci = vm->pci.window_bytes != 0,
+        .pci_window_gpa = vm->pci.window_gpa,
+        .pci_window_bytes = vm->pci.window_bytes,
+        .generation_gpa = vm->has_generation_id ? VH_GENERATION_GPA : 0,
     };
     int32_t status = vh_acpi_build(&vm->memory, &acpi, rsdp, err);
+    if (status == VMMHPC_OK && vm->has_generation_id) {
+        status = vh_generation_write(vm, err);
+    }
     if (status != VMMHPC_OK) {
         return status;
     }

@@ -116,8 +116,8 @@ static int32_t init_locks(struct vmmhpc *vm, struct vmmhpc_error *err)
         failed = pthread_cond_init(&vm->changed, &attr);
         (void)pthread_condattr_destroy(&attr);
     }
-    pthread_mutex_t *locks[] = {&vm->lock, &vm->kvm_lock, &vm->device_lock, &vm->console_lock,
-                                &vm->event_lock};
+    pthread_mutex_t *locks[] = {&vm->lock,         &vm->kvm_lock,   &vm->device_lock,
+                                &vm->console_lock, &vm->event_lock, &vm->io_loop.lock};
     for (size_t i = 0; failed == 0 && i < VH_COUNT(locks); i++) {
         failed = pthread_mutex_init(locks[i], NULL);
     }
@@ -197,11 +197,15 @@ int32_t vmmhpc_create(const struct vmmhpc_config *config, struct vmmhpc **out,
     vm->wake_fd = -1;
     vm->stats_fd = -1;
     vm->event_fd = -1;
+    vm->io_loop.epoll_fd = -1;
     vm->next_device_id = 1;
     vh_console_init(vm);
     status = vh_uart_init(&vm->uart, err);
     if (status == VMMHPC_OK) {
         status = init_locks(vm, err);
+    }
+    if (status == VMMHPC_OK) {
+        status = vh_pci_init(vm, err);
     }
     if (status != VMMHPC_OK) {
         free(vm);
@@ -246,9 +250,11 @@ void vmmhpc_destroy(struct vmmhpc *vm)
         vh_io_wake(vm);
         (void)pthread_join(vm->io_thread, NULL);
     }
+    vh_pci_destroy(vm); /* nothing is at work in RAM after this */
     if (vm->vcpus != NULL) {
         vh_kvm_teardown(vm);
     }
+    close_fd(&vm->io_loop.epoll_fd);
     vh_console_close(vm);
     close_fd(&vm->event_fd);
     vh_uart_destroy(&vm->uart);
@@ -258,13 +264,14 @@ void vmmhpc_destroy(struct vmmhpc *vm)
     vh_memory_destroy(&vm->memory);
     close_fd(&vm->wake_fd);
     close_fd(&vm->kvm_fd);
-    pthread_mutex_t *locks[] = {&vm->lock, &vm->kvm_lock, &vm->device_lock, &vm->console_lock,
-                                &vm->event_lock};
+    pthread_mutex_t *locks[] = {&vm->lock,         &vm->kvm_lock,   &vm->device_lock,
+                                &vm->console_lock, &vm->event_lock, &vm->io_loop.lock};
     for (size_t i = 0; i < VH_COUNT(locks); i++) {
         (void)pthread_mutex_destroy(locks[i]);
     }
     (void)pthread_cond_destroy(&vm->changed);
     free(vm->stat_base);
+    free(vm->msi.routes);
     free(vm->pin);
     free(vm->apic_ids);
     free(vm->vcpus);

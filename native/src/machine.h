@@ -9,10 +9,11 @@
 #include <sys/types.h>
 
 #include "boot/boot.h"
+#include "debug.h"
 #include "dispatch.h"
 #include "internal.h"
 #include "memory.h"
-#include "pci.h"
+#include "pci/pci.h"
 #include "uart.h"
 
 /* What can be asked of a running machine from any thread, besides a pause. */
@@ -64,6 +65,33 @@ struct vh_console {
     bool finished;    /* the reader was told that nothing follows */
 };
 
+struct vh_msi_route {
+    uint64_t address;
+    uint32_t data;
+    bool used;
+};
+
+/* GSIs from VH_IOAPIC_PINS on, one for each MSI-X vector. */
+struct vh_msi_routes {
+    struct vh_msi_route *routes;
+    uint32_t count;
+};
+
+/* Guest-physical memory beside RAM (pmem): KVM slots behind those of RAM. */
+struct vh_extra_memory {
+    uint64_t gpa;
+    uint64_t bytes;
+    void *host;
+    bool read_only;
+};
+#define VH_EXTRA_MEMORY_MAX 16u
+
+/* The I/O loop's descriptors: see io_loop.h. */
+struct vh_io_loop {
+    int epoll_fd;         /* -1 until a device is added */
+    pthread_mutex_t lock; /* held while devices are served: who pauses the machine waits for it */
+};
+
 struct vmmhpc {
     /* Fixed after creation. */
     uint32_t cpus;
@@ -87,6 +115,9 @@ struct vmmhpc {
     /* The VM as KVM knows it is built anew at every reset; kvm_lock keeps others off meanwhile. */
     pthread_mutex_t kvm_lock;
     int vm_fd;
+    struct vh_msi_routes msi;
+    struct vh_extra_memory extra_memory[VH_EXTRA_MEMORY_MAX];
+    uint32_t extra_memory_count;
     struct vmmhpc_kvm_stat *stat_base; /* counters of the VMs before the last reset */
     uint32_t stat_base_count;          /* a vCPU's; stat_base holds them for each vCPU */
 
@@ -95,7 +126,10 @@ struct vmmhpc {
     _Atomic(struct vh_table *) tables[2];
     uint32_t next_device_id;
     struct vh_uart uart;
-    struct vh_pci pci;
+    struct vh_pci_bus pci;
+    uint8_t generation_id[16];
+    bool has_generation_id; /* fixed once a guest is loaded */
+    struct vh_io_loop io_loop;
 
     /* Life cycle: guarded by lock. attention tells vCPUs to take the lock and look: it is set while
      * anything below asks for them. Lock order: lock, console_lock, uart.lock, kvm_lock; event_lock
@@ -112,6 +146,8 @@ struct vmmhpc {
     _Atomic uint32_t state;
     struct vmmhpc_stop_info stop;
     struct vh_paused_time paused;
+    bool time_stopped;                /* for a pause or for a debugger */
+    _Atomic(struct vh_debug *) debug; /* debug.c; NULL: no debugger */
     struct vh_recipe recipe;
 
     /* The I/O thread, and what it pumps. */
@@ -130,6 +166,10 @@ struct vmmhpc {
 int32_t vh_kvm_open(const char *path, int *fd, struct vmmhpc_error *err);
 int32_t vh_kvm_build(struct vmmhpc *vm, struct vmmhpc_error *err);
 void vh_kvm_teardown(struct vmmhpc *vm);
+/** Put host memory (the caller's, until the machine ends) into the guest, outside RAM, at an
+ * address of our choice, aligned to 2 MiB. It stays over resets. Before the guest is loaded. */
+int32_t vh_kvm_add_memory(struct vmmhpc *vm, uint64_t *gpa, uint64_t bytes, void *host,
+                          bool read_only, struct vmmhpc_error *err);
 
 /* vcpu_state.c */
 int32_t vh_vcpu_set_entry(struct vh_vcpu *vcpu, const struct vh_entry *entry,
@@ -200,6 +240,9 @@ int32_t vh_builtin_devices(struct vmmhpc *vm, struct vmmhpc_error *err);
 
 /* devices.c */
 void vh_devices_free(struct vmmhpc *vm);
+
+/* generation.c: put the VM generation ID into RAM. */
+int32_t vh_generation_write(struct vmmhpc *vm, struct vmmhpc_error *err);
 
 /* load.c */
 int32_t vh_recipe_apply(struct vmmhpc *vm, struct vmmhpc_error *err);

@@ -335,3 +335,10 @@ uint64_t vh_memory_low_end(const struct vh_memory *memory)
     }
     return end;
 }
+
+uint64_t vh_memory_end(const struct vh_memory *memory)
+{
+    const struct vmmhpc_slot *last = &memory->slots[memory->slot_count - 1];
+    uint64_t end = last->gpa + last->bytes;
+    return end < VMMHPC_HOLE_END ? VMMHPC_HOLE_END : end;
+}

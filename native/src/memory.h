@@ -37,6 +37,9 @@ void *vh_memory_at(const struct vh_memory *memory, uint64_t gpa, uint64_t bytes)
 int32_t vh_memory_write(struct vh_memory *memory, uint64_t gpa, const void *data, uint64_t bytes,
                         const char *what, struct vmmhpc_error *err);
 
+/** End of all RAM (exclusive), the hole behind what lies below 4 GiB included. */
+uint64_t vh_memory_end(const struct vh_memory *memory);
+
 /** End of the RAM below the hole (exclusive). */
 uint64_t vh_memory_low_end(const struct vh_memory *memory);
 

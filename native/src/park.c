@@ -5,9 +5,9 @@
 
 #include "machine.h"
 
-static bool must_wait(const struct vmmhpc *vm)
+static bool must_wait(const struct vh_vcpu *vcpu)
 {
-    return vm->pause_requested || vm->reset_requested;
+    return vcpu->vm->pause_requested || vcpu->vm->reset_requested || vh_debug_holds(vcpu);
 }
 
 bool vh_vcpu_enter(struct vh_vcpu *vcpu)
@@ -30,7 +30,7 @@ bool vh_vcpu_enter(struct vh_vcpu *vcpu)
     if (go) {
         vcpu->seen_epoch = vm->epoch;
         /* The loop starts with KVM_RUN: come back from it at once where it should not have. */
-        __atomic_store_n(&vcpu->run->immediate_exit, must_wait(vm) ? 1 : 0, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&vcpu->run->immediate_exit, must_wait(vcpu) ? 1 : 0, __ATOMIC_SEQ_CST);
         if (vm->stats->first_run_ns == 0) {
             __atomic_store_n(&vm->stats->first_run_ns, vh_now_ns(), __ATOMIC_RELAXED);
         }
@@ -56,7 +56,7 @@ bool vh_vcpu_park(struct vh_vcpu *vcpu)
             vh_update_attention(vm);
         }
     }
-    while (must_wait(vm) && !vm->stop_requested) {
+    while (must_wait(vcpu) && !vm->stop_requested) {
         if (!vcpu->parked) {
             vcpu->parked = true;
             (void)pthread_cond_broadcast(&vm->changed);

@@ -181,7 +181,12 @@ static void handle_exit(struct vh_vcpu *vcpu)
     char text[96];
     switch (vcpu->run->exit_reason) {
     case KVM_EXIT_IO:
-        handle_pio(vcpu);
+        if (atomic_load(&vcpu->vm->debug) == NULL || !vh_debug_trap(vcpu)) {
+            handle_pio(vcpu);
+        }
+        break;
+    case KVM_EXIT_DEBUG:
+        vh_debug_exit(vcpu);
         break;
     case KVM_EXIT_MMIO:
         handle_mmio(vcpu);
@@ -273,6 +278,7 @@ void vh_vcpu_loop(struct vh_vcpu *vcpu)
         return;
     }
     arm_vcpu(&loop);
+    vh_debug_arm(vcpu);
     for (;;) {
         int failed = enter_guest(&loop);
         if (failed == 0) {
@@ -297,6 +303,7 @@ void vh_vcpu_loop(struct vh_vcpu *vcpu)
                 break;
             }
             arm_vcpu(&loop);
+            vh_debug_arm(vcpu);
         }
     }
     vh_vcpu_leave(vcpu); /* no kick comes after this, and the machine may be gone */

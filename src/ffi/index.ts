@@ -23,6 +23,7 @@
  *     ram.close();                                // before destroy: every view is detached and says so
  */
 export * from "../errors.js";
+export * as devices from "./devices.js";
 export * from "./layouts.js";
 export { library, libraryPath, packageRoot } from "./library.js";
 export * as native from "./machine.js";

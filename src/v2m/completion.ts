@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { UsageError } from "./values.js";
 
 /** Options whose value is a file. */
-const FILE_OPTIONS = new Set(["--kernel", "--initrd", "--kvm"]);
+const FILE_OPTIONS = new Set(["--kernel", "--initrd", "--kvm", "--disk", "--pmem"]);
 
 interface Spec {
   readonly name: string;

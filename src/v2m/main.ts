@@ -6,14 +6,16 @@ import { join } from "node:path";
 import { Command, CommanderError, Option } from "commander";
 import { packageRoot } from "../ffi/library.js";
 import { completion, SHELLS } from "./completion.js";
+import { addDeviceOptions, DEVICE_EXAMPLES, DEVICE_HELP } from "./device-options.js";
 import { Exit, exitCodeOf } from "./exit-codes.js";
+import { addGdbOptions } from "./gdb-options.js";
 import { addNoiseCommand } from "./noise-command.js";
 import { errorJson, formatError } from "./report.js";
 import type { RunFlags } from "./run-options.js";
 import { addYodCommand } from "./yod-command.js";
 import { YodExit } from "./yod-exit.js";
 
-const RUN_HELP = `
+const RUN_HELP = `${DEVICE_HELP}
 The guest's console is standard input and output. On a terminal, Ctrl-A is the escape
 key: Ctrl-A x stops the machine, Ctrl-A h lists the rest; Ctrl-C goes to the guest.
 
@@ -30,7 +32,7 @@ Examples:
   v2m run --kernel vmlinuz --initrd initrd.cpio --append console=ttyS0
   v2m run --kernel vmlinuz --cpus 4 --pin 2-5 --memory 2G --hugepages 2M --stats
   v2m run --kernel payload.bin --kind flat64 --load-address 0x100000 --timeout 10
-`;
+${DEVICE_EXAMPLES}`;
 
 const DOCTOR_HELP = `
 Exit codes: 0 Linux guests run on this host's KVM; 4 only in the nested machine, or not yet.
@@ -58,13 +60,13 @@ function buildProgram(finish: (code: number) => void): Command {
       "\nExamples:\n  v2m doctor                                  what this host can do\n  v2m run --kernel vmlinuz --append console=ttyS0   boot a kernel in the foreground\n  v2m yod ./app input.dat                     run a static program on the lightweight kernel\n",
     );
 
-  program
+  const run = program
     .command("run")
     .description("Run a machine in the foreground, its console on this terminal.")
-    .requiredOption("--kernel <file>", "bzImage, vmlinux, PVH ELF, multiboot or flat image")
+    .option("--kernel <file>", "bzImage, vmlinux, PVH ELF, multiboot or flat image (default: the disk's own)")
     .option("--initrd <file>", "initial RAM file system")
     .option("--append <text>", "kernel command line")
-    .option("--memory <size>", "RAM: 512M, 2G; a plain number is MiB", "128M")
+    .option("--memory <size>", "RAM: 512M, 2G; a plain number is MiB (default: 128M, from a disk 512M)")
     .option("--cpus <n>", "vCPUs", "1")
     .option("--cores <n>", "cores per socket shown to the guest (default: all in one)")
     .option("--threads <n>", "threads per core shown to the guest (default: 1)")
@@ -94,6 +96,8 @@ function buildProgram(finish: (code: number) => void): Command {
       const { run } = await import("./run.js");
       finish(await run(flags));
     });
+  addDeviceOptions(run);
+  addGdbOptions(run);
 
   addYodCommand(program, finish);
   addNoiseCommand(program, finish);

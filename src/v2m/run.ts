@@ -6,7 +6,8 @@ import type { KvmStats } from "../vmm/stats.js";
 import { formatStopInfo, type StopInfo } from "../vmm/stop-info.js";
 import { type Command, ConsoleSession, ESCAPE_HELP } from "./console-session.js";
 import { Exit } from "./exit-codes.js";
-import { planRun, type RunFlags, type RunPlan } from "./run-options.js";
+import { announceGdb } from "./gdb-options.js";
+import { machineOptions, planRun, type RunFlags, type RunPlan } from "./run-options.js";
 import { formatSummary, summarize } from "./run-summary.js";
 
 /** Why we stopped the machine, if it was us. */
@@ -151,8 +152,9 @@ class ForegroundRun {
 /** Boot, run to the end, report. @returns the exit code */
 export async function run(flags: RunFlags): Promise<number> {
   const plan = planRun(flags);
-  const machine = await Machine.create(plan.machine);
+  const machine = await Machine.create(await machineOptions(plan));
   try {
+    if (plan.gdb !== undefined) announceGdb(machine.gdb(plan.gdb), plan.gdb.wait === true);
     return await new ForegroundRun(machine, plan).run();
   } finally {
     await machine.dispose();

@@ -61,6 +61,14 @@ export function parseCpuList(text: string, option: string): number[] {
   return cpus;
 }
 
+/** Parts between commas; two commas are one that belongs to a part. */
+export function parseList(text: string): string[] {
+  return text
+    .replaceAll(",,", "\0")
+    .split(",")
+    .map((part) => part.replaceAll("\0", ","));
+}
+
 /** Seconds, with a fraction, or with a unit: `90`, `1.5`, `500ms`, `10m`. @returns milliseconds */
 export function parseDuration(text: string, option: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text.trim());

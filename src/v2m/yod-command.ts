@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The command line of `v2m yod`. */
 import { type Command, Option } from "commander";
+import { addGdbOptions } from "./gdb-options.js";
 import type { YodFlags } from "./yod-options.js";
 
 const DEFAULT_MEMORY = "256M";
@@ -28,7 +29,7 @@ const collect = (value: string, before: readonly string[] = []) => [...before, v
 
 /** Add the command. @param finish is told its exit code */
 export function addYodCommand(program: Command, finish: (code: number) => void): void {
-  program
+  const command = program
     .command("yod")
     .description("Run a static program on the lightweight kernel, in a VM of its own.")
     .usage("[options] APP [ARGS...]")
@@ -60,4 +61,5 @@ export function addYodCommand(program: Command, finish: (code: number) => void):
       const { yod } = await import("./yod.js");
       finish(await yod(app, args, flags));
     });
+  addGdbOptions(command);
 }

@@ -5,11 +5,12 @@ import { resolve } from "node:path";
 import type { Environment } from "../yod/launch-module.js";
 import type { LaunchOptions } from "../yod/launch-options.js";
 import type { Root } from "../yod/server.js";
+import { type GdbFlags, planGdb } from "./gdb-options.js";
 import { backing } from "./run-options.js";
 import { parseCount, parseCpuList, parseDuration, parseSize, UsageError } from "./values.js";
 
 /** As commander gives them. */
-export interface YodFlags {
+export interface YodFlags extends GdbFlags {
   readonly cpus: string;
   readonly memory: string;
   readonly hugepages: string;
@@ -90,6 +91,13 @@ export function planYod(app: string, args: readonly string[], flags: YodFlags): 
   if (flags.prefix === true && flags.ranks === undefined) {
     throw new UsageError("--prefix needs --ranks", "without ranks the output is the application's as it is");
   }
+  const gdb = planGdb(flags);
+  if (gdb !== undefined && size > 1) {
+    throw new UsageError(
+      "--gdb is for one machine",
+      "run one rank by itself, with V3M_RANK and V3M_SIZE set by --env",
+    );
+  }
   const base: LaunchOptions = {
     app,
     args,
@@ -103,6 +111,7 @@ export function planYod(app: string, args: readonly string[], flags: YodFlags): 
     ...(flags.timeout === undefined ? {} : { timeoutMs: parseDuration(flags.timeout, "--timeout") }),
     ...(flags.console === true ? { console: 2 } : {}),
     ...(flags.kvm === undefined ? {} : { kvmPath: flags.kvm }),
+    ...(gdb === undefined ? {} : { gdb }),
   };
   const ranked = flags.ranks !== undefined;
   const launches = Array.from({ length: size }, (_, rank): LaunchOptions => {

@@ -7,6 +7,7 @@ import { failureOf, Launched, type Outcome } from "../yod/launch.js";
 import { Pipe } from "../yod/pipe.js";
 import { formatCrash } from "../yod/report.js";
 import { diagnose } from "./doctor.js";
+import { announceGdb } from "./gdb-options.js";
 import { errorJson, formatError } from "./report.js";
 import { exitCodeOfOutcome, YodExit, yodExitCodeOf } from "./yod-exit.js";
 import { nestedCommand, planYod, type YodFlags, type YodPlan } from "./yod-options.js";
@@ -91,7 +92,9 @@ class YodRun {
         using err = this.#plan.prefix ? new Pipe() : undefined;
         // Standard input is rank 0's, as with mpirun.
         const stdio = [rank === 0 ? 0 : empty, out?.writeEnd ?? 1, err?.writeEnd ?? 2] as const;
-        this.#launched.push(await Launched.prepare({ ...options, app, argv0: this.#app, stdio: [...stdio] }));
+        const launched = await Launched.prepare({ ...options, app, argv0: this.#app, stdio: [...stdio] });
+        this.#launched.push(launched);
+        if (launched.gdb !== undefined) announceGdb(launched.gdb, options.gdb?.wait === true);
         [out, err].forEach((pipe, i) => {
           const writer = writers[i];
           if (pipe !== undefined && writer !== undefined) {

@@ -7,14 +7,32 @@
  *     machine.start();
  *     const { cause } = await machine.wait();      // 'poweroff'
  */
+export { type DiskBoot, type DiskBootOptions, diskBoot } from "../disk/index.js";
 export * from "../errors.js";
 export * from "./backend.js";
 export * from "./device.js";
+export {
+  Balloon,
+  type BalloonState,
+  type DeviceOptions,
+  type DiskOptions,
+  type HvcOptions,
+  type Link,
+  type LinkNet,
+  type NetOptions,
+  openLink,
+  type PmemOptions,
+  type StreamNet,
+  type TapNet,
+  type UserNet,
+} from "./devices.js";
 export * from "./footprint.js";
+export { type GdbOptions, GdbServer, gdbEndpoint } from "./gdb.js";
 export * from "./guest-memory.js";
 export { hostFacts, type Virtualization, virtualization } from "./host.js";
 export * from "./machine.js";
 export * from "./options.js";
+export { type Passt, type PasstOptions, type PortForward, startPasst } from "./passt.js";
 export * from "./stats.js";
 export * from "./stop-info.js";
 export { type UnpackOptions, unpackKernel } from "./unpack.js";

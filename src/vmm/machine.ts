@@ -4,10 +4,14 @@ import { EventEmitter } from "node:events";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { ClosedError, VmmError } from "../errors.js";
+import { setGenerationId } from "../ffi/devices.js";
 import { EventType } from "../ffi/index.js";
 import * as native from "../ffi/machine.js";
 import { type Device, type DeviceError, handlerOf, rangeOf, spaceOf } from "./device.js";
+import { AttachedDevices, generationId, planDevices } from "./device-plan.js";
+import { Balloon } from "./devices.js";
 import { readEvents } from "./event-stream.js";
+import { type GdbOptions, GdbServer } from "./gdb.js";
 import { GuestMemory } from "./guest-memory.js";
 import { KERNEL_KINDS, type KernelKind, type MachineOptions, nativeBoot, nativeConfig } from "./options.js";
 import { type KvmStats, type MachineStats, readKvmStats, StatsPage } from "./stats.js";
@@ -32,9 +36,14 @@ export interface DeviceHandle {
   remove(): Promise<void>;
 }
 
+interface Parts {
+  readonly handle: native.MachineHandle;
+  readonly devices: AttachedDevices;
+}
+
 /** Machines that nobody disposed: destroyed when the object is collected. */
-const forgotten = new FinalizationRegistry<native.MachineHandle>((handle) => {
-  void native.destroyAsync(handle);
+const forgotten = new FinalizationRegistry<Parts>(({ handle, devices }) => {
+  void native.destroyAsync(handle).then(() => devices.release());
 });
 
 const KINDS = Object.fromEntries(
@@ -48,6 +57,9 @@ export class Machine extends EventEmitter<MachineEvents> {
   readonly kind: KernelKind;
   /** The file that was booted: the unpacked vmlinux for a compressed bzImage; undefined for content. */
   readonly kernelPath: string | undefined;
+  /** The memory balloon, where there is one (`balloon: true`). */
+  readonly balloon: Balloon;
+  readonly #devices: AttachedDevices;
   readonly #handle: native.MachineHandle;
   readonly #stats: StatsPage;
   readonly #handlers = new Set<bigint>();
@@ -59,12 +71,14 @@ export class Machine extends EventEmitter<MachineEvents> {
   #started = false;
   #disposed: Promise<void> | undefined;
   #deviceError: DeviceError | undefined;
+  #gdb: GdbServer | undefined;
   readonly #ended: Promise<StopInfo>;
   #resolveEnded: (info: StopInfo) => void = () => {};
 
-  private constructor(handle: native.MachineHandle, options: MachineOptions, path: string | undefined) {
+  private constructor({ handle, devices }: Parts, options: MachineOptions, path: string | undefined) {
     super();
     this.#handle = handle;
+    this.#devices = devices;
     this.cpus = options.cpus ?? 1;
     this.kernelPath = path;
     this.kind = KINDS[native.imageKind(handle)] ?? "auto";
@@ -73,7 +87,8 @@ export class Machine extends EventEmitter<MachineEvents> {
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
-    forgotten.register(this, handle, this);
+    this.balloon = new Balloon(() => this.#open());
+    forgotten.register(this, { handle, devices }, this);
   }
 
   /**
@@ -81,20 +96,24 @@ export class Machine extends EventEmitter<MachineEvents> {
    * @throws VmmError, ArgumentError: nothing is left behind then.
    */
   static async create(options: MachineOptions): Promise<Machine> {
+    const plan = planDevices(options);
     const unpack = options.unpack !== false && (options.kind ?? "auto") === "auto";
     const kernel =
       unpack && typeof options.kernel === "string" ? await unpackForBoot(options.kernel) : options.kernel;
     const boot = nativeBoot(options, kernel);
     const handle = native.create(nativeConfig(options));
+    let devices: AttachedDevices | undefined;
     let machine: Machine | undefined;
     try {
+      devices = await AttachedDevices.attach(handle, plan);
       native.load(handle, boot);
-      machine = new Machine(handle, options, typeof kernel === "string" ? kernel : undefined);
+      machine = new Machine({ handle, devices }, options, typeof kernel === "string" ? kernel : undefined);
       await machine.#startWorkers(options);
       return machine;
     } catch (error) {
       if (machine === undefined) {
         native.destroy(handle);
+        await devices?.release();
       } else {
         await machine.dispose();
       }
@@ -237,9 +256,24 @@ export class Machine extends EventEmitter<MachineEvents> {
     };
   }
 
+  /**
+   * Let a gdb connect, before the start or later (docs/reference/gdb.md); one server a machine at a time.
+   * The machine disposes of it, if nobody does before.
+   * @throws VmmError: E_STATE where there is one, E_IO where port or socket cannot be had, E_UNSUPPORTED
+   */
+  gdb(options: GdbOptions = {}): GdbServer {
+    this.#gdb = GdbServer.listen(this.#open(), options);
+    return this.#gdb;
+  }
+
   /** Set the level of an IOAPIC pin (GSI 0 to 23). */
   setIrq(gsi: number, level: boolean): void {
     native.irqSet(this.#open(), gsi, level);
+  }
+
+  /** Change the VM generation ID, as after a copy was made of the machine: the guest reseeds. */
+  setGenerationId(id: Uint8Array | "random"): void {
+    setGenerationId(this.#open(), generationId(id));
   }
 
   /**
@@ -319,6 +353,7 @@ export class Machine extends EventEmitter<MachineEvents> {
   async #dispose(): Promise<void> {
     forgotten.unregister(this);
     native.stop(this.#handle);
+    await this.#gdb?.dispose();
     await Promise.allSettled(this.#pending);
     await this.#workers?.join(this.#started);
     if (this.#started) {
@@ -328,6 +363,7 @@ export class Machine extends EventEmitter<MachineEvents> {
     this.memory.close();
     this.#stats.close();
     await native.destroyAsync(this.#handle);
+    await this.#devices.release();
     for (const pointer of this.#handlers) {
       native.unregisterHandler(pointer);
     }

@@ -4,6 +4,7 @@ import { ArgumentError } from "../errors.js";
 import { Backing, Flag, ImageKind } from "../ffi/index.js";
 import type * as native from "../ffi/machine.js";
 import type { DeviceModule } from "./device.js";
+import type { DeviceOptions } from "./devices.js";
 
 /** How guest RAM is backed: `huge-2M` and `huge-1G` need pages reserved on the host. */
 export type MemoryBacking = "anon" | "thp" | "memfd" | "huge-2M" | "huge-1G";
@@ -23,7 +24,7 @@ export interface MemoryRegion {
 /** What kind of image the kernel is; `auto` recognises all but flat ones. */
 export type KernelKind = "auto" | "bzimage" | "linux" | "pvh" | "multiboot" | "flat16" | "flat64";
 
-export interface MachineOptions {
+export interface MachineOptions extends DeviceOptions {
   /** vCPUs, 1 to the host's limit. Default 1. */
   readonly cpus?: number;
   /** Topology shown to the guest. Default: one socket, one thread per core. */

@@ -4,6 +4,7 @@ import { existsSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, isAbsolute, resolve } from "node:path";
 import { ArgumentError, LibraryError } from "../errors.js";
+import type { GdbOptions } from "../vmm/gdb.js";
 import type { MachineOptions, MemoryBacking } from "../vmm/options.js";
 import type { Application } from "./application.js";
 import { buildLaunchModule, type Environment } from "./launch-module.js";
@@ -53,6 +54,8 @@ export interface LaunchOptions {
   readonly console?: number;
   /** Instead of the lightweight kernel of this package. */
   readonly kernel?: string;
+  /** Let a gdb connect to its machine: see `Launched.gdb`. */
+  readonly gdb?: GdbOptions;
   /** Instead of /dev/kvm. */
   readonly kvmPath?: string;
 }

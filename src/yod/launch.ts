@@ -2,6 +2,7 @@
 /** Launching an application: a machine of its own with the lightweight kernel, and the server of its calls. */
 import { constants } from "node:os";
 import { ArgumentError, ClosedError, V3mError } from "../errors.js";
+import type { GdbServer } from "../vmm/gdb.js";
 import { hostFacts, virtualization } from "../vmm/host.js";
 import { Machine } from "../vmm/machine.js";
 import { formatStopInfo, type StopInfo } from "../vmm/stop-info.js";
@@ -116,6 +117,8 @@ export function signalNumber(signal: number | string): number {
 /** An application on its way: prepared, running, or over. */
 export class Launched implements AsyncDisposable {
   readonly app: Application;
+  /** Where a gdb can connect, if that was asked for. */
+  readonly gdb: GdbServer | undefined;
   readonly #machine: Machine;
   readonly #server: YodServer;
   readonly #console: ConsoleTail | undefined;
@@ -128,8 +131,15 @@ export class Launched implements AsyncDisposable {
   #outcome: Promise<Outcome> | undefined;
   #released: Promise<void> | undefined;
 
-  private constructor(app: Application, machine: Machine, server: YodServer, options: LaunchOptions) {
+  private constructor(
+    app: Application,
+    machine: Machine,
+    gdb: GdbServer | undefined,
+    server: YodServer,
+    options: LaunchOptions,
+  ) {
     this.app = app;
+    this.gdb = gdb;
     this.#machine = machine;
     this.#server = server;
     this.#console = options.console === undefined ? new ConsoleTail(machine) : undefined;
@@ -151,7 +161,8 @@ export class Launched implements AsyncDisposable {
       if (options.console !== undefined) {
         machine.attachConsole(-1, options.console);
       }
-      return new Launched(app, machine, YodServer.attach(machine.nativeHandle, plan.server), options);
+      const gdb = options.gdb === undefined ? undefined : machine.gdb(options.gdb);
+      return new Launched(app, machine, gdb, YodServer.attach(machine.nativeHandle, plan.server), options);
     } catch (error) {
       await machine.dispose();
       throw error;

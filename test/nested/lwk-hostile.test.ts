@@ -16,6 +16,8 @@ const MUSL = program("hostile.musl");
 /** One run with random system calls; another seed each time. */
 const CALLS_SECONDS = rounds(2, 5);
 const CALLS_RUNS = rounds(4, 14);
+/** It lives as long as this file runs. */
+const NEIGHBOUR_MS = 3_600_000;
 const FIRST_SEED = FULL ? Math.floor(Date.now() / 1000) % 1_000_000 : 1;
 
 /** Run it; it must not bring down anything but itself. */
@@ -24,7 +26,7 @@ async function attack(app: string, args: readonly string[], options: AppOptions 
   const { outcome } = run;
   const text = "text" in outcome ? outcome.text : "";
   expect(["exit", "signal", "fault"], `${args.join(" ")}: ${outcome.kind}: ${text}`).toContain(outcome.kind);
-  expect(outcome.timedOut).toBe(false);
+  expect(outcome.timedOut, `${args.join(" ")}: it went on until it was told to end`).toBe(false);
   return run;
 }
 
@@ -35,7 +37,7 @@ suite("a hostile application on the lightweight kernel", { needs: ["lwk"] }, () 
   let turn = 0;
   beforeAll(async () => {
     place = mkdtempSync(join(tmpdir(), "v3m-hostile-"));
-    neighbour = await App.start(BUSYBOX, ["cat"], { interactive: true });
+    neighbour = await App.start(BUSYBOX, ["cat"], { interactive: true, timeoutMs: NEIGHBOUR_MS });
   });
   afterEach(async () => {
     neighbour.type(`still here ${++turn}\n`);

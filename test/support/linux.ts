@@ -5,9 +5,11 @@
  *     await using guest = await LinuxGuest.boot({ cpus: 2 });
  *     expect(await guest.sh("nproc")).toBe("2");
  */
+
+import type { DebianDisk } from "../../harness/disk-image.js";
 import { GUEST_READY, type GuestInitramfsOptions, guestInitramfs } from "../../harness/initramfs.js";
 import { ensureKernel, type KernelFlavour } from "../../harness/kernels.js";
-import { Machine, type MachineOptions, type StopInfo } from "../../src/vmm/index.js";
+import { diskBoot, Machine, type MachineOptions, type StopInfo } from "../../src/vmm/index.js";
 import { formatStopInfo } from "../../src/vmm/stop-info.js";
 
 /** What Debian's own installation passes, and the console; nothing that helps us. */
@@ -25,6 +27,8 @@ export interface LinuxOptions extends Partial<MachineOptions> {
 const HANG_MS = 300_000;
 const TAIL_CHARS = 3000;
 
+/** What getty asks. */
+export const LOGIN = /\S+ login: /;
 /** Its last line, so that all of it is in the report. */
 const PANIC = /---\[ end Kernel panic/;
 /** How far back a pattern may begin, when more text has come. */
@@ -67,9 +71,19 @@ export class LinuxGuest {
   static async create(options: LinuxOptions = {}): Promise<LinuxGuest> {
     const { flavour, append, initramfs, ...machine } = options;
     const kernel = machine.kernel ?? (await ensureKernel(flavour ?? "cloud")).bzImage;
-    const initrd = machine.initrd ?? (await guestInitramfs(initramfs));
+    const initrd = machine.initrd ?? (await LinuxGuest.#initramfs(flavour, initramfs));
     const cmdline = append === undefined ? CMDLINE : `${CMDLINE} ${append}`;
     return new LinuxGuest(await Machine.create({ cmdline, ...machine, kernel, initrd }));
+  }
+
+  /** With modules of the kernel that is booted. */
+  static async #initramfs(
+    flavour: KernelFlavour | undefined,
+    options: GuestInitramfsOptions | undefined,
+  ): Promise<string> {
+    const modular = options?.modules !== undefined && options.kernel === undefined;
+    const own = modular ? { kernel: await ensureKernel(flavour ?? "cloud") } : {};
+    return guestInitramfs({ ...options, ...own });
   }
 
   /** A guest at its shell. */
@@ -83,6 +97,43 @@ export class LinuxGuest {
       await guest.dispose();
       throw error;
     }
+  }
+
+  /** A Debian on a disk, with its own kernel, at its login prompt; what it writes is forgotten. */
+  static async bootDisk(disk: DebianDisk, options: LinuxOptions = {}): Promise<LinuxGuest> {
+    const { append, disks, ...machine } = options;
+    const { kernel, initrd, cmdline } = await diskBoot(disk.path);
+    const guest = new LinuxGuest(
+      await Machine.create({
+        memory: 512 << 20,
+        cmdline: `${cmdline} quiet ${append ?? ""}`,
+        ...(initrd === undefined ? {} : { initrd }),
+        ...machine,
+        kernel,
+        disks: disks ?? [{ path: disk.path, overlay: "temporary" }],
+      }),
+    );
+    try {
+      guest.machine.start();
+      await guest.waitFor(LOGIN);
+      return guest;
+    } catch (error) {
+      await guest.dispose();
+      throw error;
+    }
+  }
+
+  /** From the login prompt to the shell that `sh` and `run` speak to, when the system is up. */
+  async login({ user, password }: DebianDisk): Promise<void> {
+    this.type(`${user}\n`);
+    await this.waitFor("Password:");
+    this.type(`${password}\n`);
+    await this.waitFor(/# $/);
+    this.type("stty -echo; echo V3M-SHELL''-READY; exec sh -s 2>&1 | cat\n");
+    await this.waitFor(/V3M-SHELL-READY\r?\n/);
+    await this.run(
+      "export LC_ALL=C PAGER=cat SYSTEMD_COLORS=0; systemctl is-system-running --wait >/dev/null",
+    );
   }
 
   /**

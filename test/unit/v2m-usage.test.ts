@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Command lines that v2m refuses before it touches anything: one message, one hint, the documented exit code. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -35,6 +35,23 @@ describe("v2m refuses with exit code 2", () => {
     ["a bad load address", ["run", ...guest, "--load-address", "here"], /--load-address here/],
     ["a time limit of 0", ["run", ...guest, "--timeout", "0"], /--timeout 0/],
     ["a time limit in words", ["run", ...guest, "--timeout", "soon"], /--timeout soon/],
+    ["an initrd without a kernel", ["run", "--disk", "d", "--initrd", "i"], /--initrd belongs to a --kernel/],
+    ["a disk without a file", ["run", ...guest, "--disk", ",ro"], /--disk ,ro/],
+    ["a disk of an unknown kind", ["run", ...guest, "--disk", "d,rw"], /--disk d,rw: unknown "rw"/],
+    ["a disk's option with a value", ["run", ...guest, "--disk", "d,direct=1"], /direct takes no value/],
+    ["a disk's option without its value", ["run", ...guest, "--disk", "d,overlay"], /overlay needs a value/],
+    ["a read-only disk with an overlay", ["run", ...guest, "--disk", "d,ro,overlay=o"], /overlay/],
+    ["a serial number that is too long", ["run", ...guest, "--disk", `d,serial=${"x".repeat(21)}`], /serial/],
+    ["an unknown kind of network", ["run", ...guest, "--net", "bridge"], /--net bridge: unknown/],
+    ["a bad MAC", ["run", ...guest, "--net", "user,mac=1:2"], /1:2 is not the address/],
+    ["a MAC of many", ["run", ...guest, "--net", "user,mac=53:54:00:00:00:01"], /not the address/],
+    ["vhost without a tap", ["run", ...guest, "--net", "user,vhost"], /unknown "vhost"/],
+    ["a port that is none", ["run", ...guest, "--net", "user,tcp=70000"], /tcp 70000/],
+    ["ports in words", ["run", ...guest, "--net", "user,udp=dns"], /udp=dns: no port/],
+    ["a tap with a long name", ["run", ...guest, "--net", "tap=sixteen-bytes-xx"], /not the name/],
+    ["a link that is no descriptor", ["run", ...guest, "--net", "link=name"], /link name/],
+    ["a vsock of the host", ["run", ...guest, "--vsock", "2"], /--vsock 2/],
+    ["pmem of an unknown kind", ["run", ...guest, "--pmem", "p,rw"], /--pmem p,rw/],
     ["an unknown shell", ["completion", "cmd.exe"], /cmd\.exe/],
   ])("%s", async (_what, args, message) => {
     const outcome = await v2m(...args);
@@ -47,6 +64,22 @@ describe("v2m refuses with exit code 2", () => {
     const outcome = await v2m();
     expect(outcome.code).toBe(2);
     expect(outcome.stdout + outcome.stderr).toContain("Usage: v2m");
+  });
+});
+
+describe("v2m run from a disk", () => {
+  it("says that there is no such disk, with exit code 5", async () => {
+    const outcome = await v2m("run", "--disk", join(nowhere, "disk.img"));
+    expect(messageOf(outcome)).toMatchObject({ code: "E_IO", message: expect.stringContaining("disk.img") });
+    expect(outcome.code).toBe(5);
+  });
+
+  it("says that there is no system on it, with exit code 5", async () => {
+    const disk = join(nowhere, "empty,img");
+    writeFileSync(disk, Buffer.alloc(1 << 20));
+    const outcome = await v2m("run", "--disk", disk.replaceAll(",", ",,"));
+    expect(messageOf(outcome)).toMatchObject({ code: "E_BAD_IMAGE", hint: "give --kernel and --initrd" });
+    expect(outcome.code).toBe(5);
   });
 });
 
@@ -86,6 +119,7 @@ describe("v2m helps", () => {
   it.each([
     [["--help"], "Usage: v2m"],
     [["run", "--help"], "Exit codes:"],
+    [["run", "--help"], "v2m run --disk debian.img,overlay=temporary --net user,tcp=2222:22"],
     [["doctor", "--help"], "Exit codes:"],
     [["--version"], /^\d+\.\d+\.\d+\n$/],
     [["completion", "bash"], "v2m"],

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Breakpoints and watchpoints: where they are, and the bytes in guest memory that make them. All
+ * vCPUs are held while they change. */
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "debug.h"
+#include "machine.h"
+
+#define IDT_INT3 3u
+#define GATE_BYTES 16u
+#define EFER_LMA 0x400ull
+#define DR7_FIXED 0x400ull
+#define DR7_EXACT 0x200ull
+
+struct vh_patch *vh_debug_patch_at(struct vh_debug *debug, uint64_t gpa)
+{
+    for (uint32_t i = 0; i < VH_PATCHES_MAX; i++) {
+        if (debug->patches[i].users > 0 && debug->patches[i].gpa == gpa) {
+            return &debug->patches[i];
+        }
+    }
+    return NULL;
+}
+
+static void write_byte(struct vmmhpc *vm, uint64_t gpa, uint8_t value)
+{
+    uint8_t *at = vh_memory_at(&vm->memory, gpa, 1);
+    if (at != NULL) {
+        *at = value;
+    }
+}
+
+void vh_debug_patch(struct vmmhpc *vm, const uint64_t *gpas, uint32_t count, bool in)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct vh_patch *patch = vh_debug_patch_at(atomic_load(&vm->debug), gpas[i]);
+        if (patch != NULL && patch->in != in) {
+            write_byte(vm, patch->gpa, in ? patch->trap : patch->original);
+            patch->in = in;
+        }
+    }
+}
+
+static int32_t take_patch(struct vmmhpc *vm, uint64_t gpa, uint8_t trap, struct vmmhpc_error *err)
+{
+    struct vh_debug *debug = atomic_load(&vm->debug);
+    struct vh_patch *patch = vh_debug_patch_at(debug, gpa);
+    const uint8_t *at = vh_memory_at(&vm->memory, gpa, 1);
+    if (at == NULL) {
+        return vh_fail(err, VMMHPC_E_RANGE, 0, gpa, "no RAM at 0x%llx", (unsigned long long)gpa);
+    }
+    if (patch != NULL) {
+        if (patch->trap != trap) {
+            return vh_fail(err, VMMHPC_E_OVERLAP, 0, gpa,
+                           "two breakpoints overlap: they take two bytes on this host");
+        }
+        patch->users++;
+        return VMMHPC_OK;
+    }
+    for (uint32_t i = 0; i < VH_PATCHES_MAX; i++) {
+        patch = &debug->patches[i];
+        if (patch->users == 0) {
+            *patch = (struct vh_patch){
+                .gpa = gpa, .users = 1, .original = *at, .trap = trap, .in = true};
+            write_byte(vm, gpa, trap);
+            return VMMHPC_OK;
+        }
+    }
+    return vh_fail(err, VMMHPC_E_LIMIT, 0, VH_PATCHES_MAX, "too many breakpoints");
+}
+
+static void drop_patch(struct vmmhpc *vm, uint64_t gpa)
+{
+    struct vh_patch *patch = vh_debug_patch_at(atomic_load(&vm->debug), gpa);
+    if (patch != NULL && --patch->users == 0 && patch->in) {
+        write_byte(vm, gpa, patch->original);
+        patch->in = false;
+    }
+}
+
+static int32_t take_both(struct vmmhpc *vm, const uint64_t gpa[2], struct vmmhpc_error *err)
+{
+    int32_t status = take_patch(vm, gpa[0], VH_TRAP_OUT, err);
+    if (status == VMMHPC_OK) {
+        status = take_patch(vm, gpa[1], VH_TRAP_PORT, err);
+        if (status != VMMHPC_OK) {
+            drop_patch(vm, gpa[0]);
+        }
+    }
+    return status;
+}
+
+/* Where a vCPU's handler for INT3 is (AMD64 manual, volume 2, 8.9). */
+static bool handler_of(const struct vh_vcpu *vcpu, uint64_t *address)
+{
+    struct kvm_sregs s;
+    uint64_t gate[2];
+    uint64_t gpa = 0;
+    bool user = false;
+    if (ioctl(vcpu->fd, KVM_GET_SREGS, &s) != 0 || (s.efer & EFER_LMA) == 0 ||
+        s.idt.limit + 1u < (IDT_INT3 + 1) * GATE_BYTES ||
+        !vh_debug_find(vcpu, s.idt.base + (uint64_t)IDT_INT3 * GATE_BYTES, &gpa, &user)) {
+        return false;
+    }
+    const void *at = vh_memory_at(&vcpu->vm->memory, gpa, sizeof(gate));
+    if (at == NULL) {
+        return false;
+    }
+    memcpy(gate, at, sizeof(gate));
+    *address = (gate[0] & 0xffff) | (gate[0] >> 48) << 16 | gate[1] << 32;
+    return (gate[0] >> 40 & 0xee) == 0xee; /* a present gate that user mode may use */
+}
+
+static int32_t hook(const struct vh_vcpu *vcpu, struct vmmhpc_error *err)
+{
+    struct vmmhpc *vm = vcpu->vm;
+    struct vh_debug *debug = atomic_load(&vm->debug);
+    struct vh_hook added = {0};
+    bool user = false;
+    if (!handler_of(vcpu, &added.address) ||
+        !vh_debug_find(vcpu, added.address, &added.gpa[0], &user) ||
+        !vh_debug_find(vcpu, added.address + 1, &added.gpa[1], &user)) {
+        return vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, vcpu->index,
+                       "on this host breakpoints in user mode need the guest's handler for INT3, "
+                       "which is not set up yet");
+    }
+    for (uint32_t i = 0; i < debug->hook_count; i++) {
+        if (debug->hooks[i].address == added.address) {
+            return VMMHPC_OK;
+        }
+    }
+    if (debug->hook_count == VH_HOOKS_MAX) {
+        return vh_fail(err, VMMHPC_E_LIMIT, 0, VH_HOOKS_MAX, "too many handlers for INT3");
+    }
+    int32_t status = take_both(vm, added.gpa, err);
+    if (status == VMMHPC_OK) {
+        debug->hooks[debug->hook_count++] = added;
+    }
+    return status;
+}
+
+static int32_t hook_all(struct vmmhpc *vm, uint32_t first, struct vmmhpc_error *err)
+{
+    int32_t status = hook(&vm->vcpus[first], err);
+    for (uint32_t i = 0; status == VMMHPC_OK && i < vm->cpus; i++) {
+        uint64_t unused = 0;
+        if (handler_of(&vm->vcpus[i], &unused)) { /* one that is not started has none */
+            status = hook(&vm->vcpus[i], err);
+        }
+    }
+    return status;
+}
+
+static void unhook(struct vmmhpc *vm)
+{
+    struct vh_debug *debug = atomic_load(&vm->debug);
+    for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
+        if (debug->breaks[i].used && debug->breaks[i].in_user) {
+            return;
+        }
+    }
+    for (uint32_t i = 0; i < debug->hook_count; i++) {
+        drop_patch(vm, debug->hooks[i].gpa[0]);
+        drop_patch(vm, debug->hooks[i].gpa[1]);
+    }
+    debug->hook_count = 0;
+}
+
+static int32_t add_in_memory(const struct vh_vcpu *vcpu, struct vh_break *added,
+                             struct vmmhpc_error *err)
+{
+    struct vmmhpc *vm = vcpu->vm;
+    const struct vh_debug *debug = atomic_load(&vm->debug);
+    bool user = false;
+    if (!vh_debug_find(vcpu, added->address, &added->gpa[0], &user)) {
+        return vh_fail(err, VMMHPC_E_RANGE, 0, added->address, "vCPU %u has no page at 0x%llx",
+                       vcpu->index, (unsigned long long)added->address);
+    }
+    added->in_memory = true;
+    added->patch_count = 1;
+    if ((debug->features & VMMHPC_DEBUG_INT3) != 0) {
+        return take_patch(vm, added->gpa[0], VH_TRAP_INT3, err);
+    }
+    if (user) {
+        int32_t status = hook_all(vm, vcpu->index, err);
+        if (status == VMMHPC_OK) {
+            added->in_user = true;
+            status = take_patch(vm, added->gpa[0], VH_TRAP_INT3, err);
+        }
+        return status;
+    }
+    if (!vh_debug_find(vcpu, added->address + 1, &added->gpa[1], &user)) {
+        return vh_fail(err, VMMHPC_E_RANGE, 0, added->address + 1, "vCPU %u has no page at 0x%llx",
+                       vcpu->index, (unsigned long long)added->address + 1);
+    }
+    added->patch_count = 2;
+    return take_both(vm, added->gpa, err);
+}
+
+const struct vh_break *vh_debug_break_in(const struct vh_debug *debug, uint32_t slot)
+{
+    for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
+        const struct vh_break *at = &debug->breaks[i];
+        if (at->used && !at->in_memory && !at->compared && at->slot == slot) {
+            return at;
+        }
+    }
+    return NULL;
+}
+
+static int32_t add_in_register(const struct vh_debug *debug, struct vh_break *added,
+                               struct vmmhpc_error *err)
+{
+    for (uint32_t slot = 0; slot < VH_DEBUG_REGISTERS; slot++) {
+        if (vh_debug_break_in(debug, slot) == NULL) {
+            added->slot = slot;
+            return VMMHPC_OK;
+        }
+    }
+    return vh_fail(err, VMMHPC_E_LIMIT, 0, VH_DEBUG_REGISTERS,
+                   "a CPU has %u hardware breakpoints and watchpoints", VH_DEBUG_REGISTERS);
+}
+
+static int32_t add_compared(const struct vh_vcpu *vcpu, struct vh_break *added,
+                            struct vmmhpc_error *err)
+{
+    bool user = false;
+    if (added->kind != VMMHPC_BREAK_WRITE) {
+        return vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, added->kind,
+                       "the CPU of this host does not let a guest's reads be watched");
+    }
+    if (!vh_debug_find(vcpu, added->address, &added->gpa[0], &user) ||
+        vh_memory_at(&vcpu->vm->memory, added->gpa[0], added->bytes) == NULL) {
+        return vh_fail(err, VMMHPC_E_RANGE, 0, added->address, "vCPU %u has no RAM at 0x%llx",
+                       vcpu->index, (unsigned long long)added->address);
+    }
+    added->compared = true;
+    return VMMHPC_OK;
+}
+
+static struct vh_break *find(struct vh_debug *debug, uint32_t kind, uint64_t address,
+                             uint32_t bytes)
+{
+    for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
+        struct vh_break *at = &debug->breaks[i];
+        if (at->used && at->kind == kind && at->address == address &&
+            (kind <= VMMHPC_BREAK_HARDWARE || at->bytes == bytes)) {
+            return at;
+        }
+    }
+    return NULL;
+}
+
+static int32_t add(const struct vh_vcpu *vcpu, struct vh_break *wanted, struct vmmhpc_error *err)
+{
+    struct vh_debug *debug = atomic_load(&vcpu->vm->debug);
+    struct vh_break *at = NULL;
+    for (uint32_t i = 0; at == NULL && i < VMMHPC_BREAKS_MAX; i++) {
+        at = debug->breaks[i].used ? NULL : &debug->breaks[i];
+    }
+    if (at == NULL) {
+        return vh_fail(err, VMMHPC_E_LIMIT, 0, VMMHPC_BREAKS_MAX, "at most %u breakpoints",
+                       VMMHPC_BREAKS_MAX);
+    }
+    int32_t status = VMMHPC_OK;
+    bool registers = (debug->features & VMMHPC_DEBUG_HARDWARE) != 0;
+    if (wanted->kind != VMMHPC_BREAK_SOFTWARE && registers) {
+        status = add_in_register(debug, wanted, err);
+    } else if (wanted->kind <= VMMHPC_BREAK_HARDWARE) {
+        status = add_in_memory(vcpu, wanted, err);
+    } else {
+        status = add_compared(vcpu, wanted, err);
+    }
+    if (status == VMMHPC_OK) {
+        *at = *wanted;
+        at->used = true;
+        debug->comparing = debug->comparing || at->compared;
+    } else {
+        unhook(vcpu->vm);
+    }
+    return status;
+}
+
+int32_t vmmhpc_debug_add_break(struct vmmhpc *vm, uint32_t vcpu, uint32_t kind, uint64_t address,
+                               uint32_t bytes, struct vmmhpc_error *err)
+{
+    bool watch = kind > VMMHPC_BREAK_HARDWARE;
+    if (kind > VMMHPC_BREAK_ACCESS) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, kind, "no such kind of breakpoint");
+    }
+    if (watch && ((bytes != 1 && bytes != 2 && bytes != 4 && bytes != 8) || address % bytes != 0)) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, bytes,
+                       "a watchpoint is on 1, 2, 4 or 8 bytes, aligned");
+    }
+    int32_t status = vh_debug_enter(vm, vcpu, err);
+    if (status == VMMHPC_OK) {
+        struct vh_break wanted = {
+            .kind = kind, .address = address, .bytes = watch ? (uint8_t)bytes : 1};
+        if (find(atomic_load(&vm->debug), kind, address, bytes) == NULL) {
+            status = add(&vm->vcpus[vcpu], &wanted, err);
+        }
+        vh_debug_leave(vm);
+    }
+    return status;
+}
+
+static void take_away(struct vmmhpc *vm, struct vh_break *at)
+{
+    struct vh_debug *debug = atomic_load(&vm->debug);
+    for (uint32_t i = 0; i < at->patch_count; i++) {
+        drop_patch(vm, at->gpa[i]);
+    }
+    *at = (struct vh_break){0};
+    unhook(vm);
+    debug->comparing = false;
+    for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
+        debug->comparing = debug->comparing || (debug->breaks[i].used && debug->breaks[i].compared);
+    }
+}
+
+int32_t vmmhpc_debug_remove_break(struct vmmhpc *vm, uint32_t kind, uint64_t address,
+                                  uint32_t bytes, struct vmmhpc_error *err)
+{
+    int32_t status = vh_debug_enter(vm, 0, err);
+    if (status == VMMHPC_OK) {
+        struct vh_break *at = find(atomic_load(&vm->debug), kind, address, bytes);
+        if (at != NULL) {
+            take_away(vm, at);
+        } else {
+            status = vh_fail(err, VMMHPC_E_INVALID, 0, address, "no such breakpoint at 0x%llx",
+                             (unsigned long long)address);
+        }
+        vh_debug_leave(vm);
+    }
+    return status;
+}
+
+void vh_debug_clear(struct vmmhpc *vm)
+{
+    struct vh_debug *debug = atomic_load(&vm->debug);
+    for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
+        if (debug->breaks[i].used) {
+            take_away(vm, &debug->breaks[i]);
+        }
+    }
+}
+
+int32_t vmmhpc_debug_remove_all(struct vmmhpc *vm, struct vmmhpc_error *err)
+{
+    int32_t status = vh_debug_enter(vm, 0, err);
+    if (status == VMMHPC_OK) {
+        vh_debug_clear(vm);
+        vh_debug_leave(vm);
+    }
+    return status;
+}
+
+const struct vh_break *vh_debug_break_at(const struct vh_debug *debug, uint64_t address, bool user)
+{
+    for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
+        const struct vh_break *at = &debug->breaks[i];
+        if (at->used && at->in_memory && at->address == address && at->in_user == user) {
+            return at;
+        }
+    }
+    return NULL;
+}
+
+void vh_debug_compare_from_here(struct vmmhpc *vm)
+{
+    struct vh_debug *debug = atomic_load(&vm->debug);
+    for (uint32_t i = 0; debug->comparing && i < VMMHPC_BREAKS_MAX; i++) {
+        struct vh_break *at = &debug->breaks[i];
+        const void *now =
+            at->used && at->compared ? vh_memory_at(&vm->memory, at->gpa[0], at->bytes) : NULL;
+        if (now != NULL) {
+            memcpy(at->value, now, at->bytes);
+        }
+    }
+}
+
+const struct vh_break *vh_debug_changed(struct vmmhpc *vm)
+{
+    struct vh_debug *debug = atomic_load(&vm->debug);
+    for (uint32_t i = 0; debug->comparing && i < VMMHPC_BREAKS_MAX; i++) {
+        struct vh_break *at = &debug->breaks[i];
+        const void *now =
+            at->used && at->compared ? vh_memory_at(&vm->memory, at->gpa[0], at->bytes) : NULL;
+        if (now != NULL && memcmp(at->value, now, at->bytes) != 0) {
+            memcpy(at->value, now, at->bytes);
+            return at;
+        }
+    }
+    return NULL;
+}
+
+/* AMD64 manual, volume 2, 13.1.1.4. */
+void vh_debug_registers(const struct vh_debug *debug, uint64_t dr[8])
+{
+    static const uint8_t types[] = {0, 0, 1, 3, 3};
+    memset(dr, 0, 8 * sizeof(*dr));
+    dr[7] = DR7_FIXED;
+    for (uint32_t slot = 0; slot < VH_DEBUG_REGISTERS; slot++) {
+        const struct vh_break *at = vh_debug_break_in(debug, slot);
+        if (at != NULL) {
+            uint64_t length = at->bytes == 8 ? 2 : at->bytes - 1u;
+            dr[slot] = at->address;
+            dr[7] |=
+                DR7_EXACT | 2ull << (2 * slot) | (types[at->kind] | length << 2) << (16 + 4 * slot);
+        }
+    }
+}
