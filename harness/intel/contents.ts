@@ -31,7 +31,7 @@ const SYSTEM_FILES = [
 ].map((name) => `/etc/${name}`);
 
 /** Directories of V3M's cache that serve the host only: saved machines, images of testbeds. */
-const HOST_CACHES = ["machines", "intel"];
+const HOST_CACHES = ["machines", "intel", "disks", "disk-boot"];
 
 /** Left out of the caller's tree: large, and of no use to a command in a machine without network. */
 const EXCLUDED =

@@ -73,7 +73,7 @@ static void run(struct vmmhpc *vm, const struct step *step)
         (void)vh_pci_ports(&vm->pci, 0, offset & 7, bytes > 4 ? 4 : bytes, direction, step->value);
         break;
     case 5: /* a ring, in RAM */
-        memcpy(vh_memory_at(&vm->memory, step->offset * 16u % (1u << 20), 4), &step->value, 4);
+        memcpy(vh_memory_at(&vm->memory, step->offset * 4u, 4), &step->value, 4);
         break;
     case 6:
         machine_rig_serve(vm);

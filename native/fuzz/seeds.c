@@ -211,6 +211,147 @@ static void yod(void)
     }
 }
 
+struct desc {
+    uint64_t addr;
+    uint32_t len;
+    uint16_t flags, next;
+};
+
+static void put_descs(uint64_t at, const struct desc *descs, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++, at += 16) {
+        image_set(&image, at, descs[i].addr, 8);
+        image_set(&image, at + 8, descs[i].len, 4);
+        image_set(&image, at + 12, descs[i].flags, 2);
+        image_set(&image, at + 14, descs[i].next, 2);
+    }
+}
+
+/* Index, and the heads in the ring. */
+static void put_avail(uint64_t at, uint32_t count, const uint8_t *heads)
+{
+    image_set(&image, at + 2, count, 2);
+    for (uint32_t i = 0; i < count; i++) {
+        image_set(&image, at + 4 + 2ull * i, heads[i], 2);
+    }
+}
+
+static void put_steps(const uint8_t (*steps)[4], uint32_t count)
+{
+    memcpy(image.data + image.bytes, steps, 4ull * count);
+    image.bytes += 4ull * count;
+}
+
+/* fuzz_virtqueue.c: direct, indirect and split buffers, popped and pushed. */
+static void virtqueue(void)
+{
+    static const struct desc descs[] = {{0x3000, 16, 1, 1},
+                                        {0x4000, 512, 3, 2},
+                                        {0x5000, 1, 2, 0},
+                                        {0x800, 48, 4, 0},
+                                        {0xffff0, 32, 0, 0}};
+    static const uint8_t heads[] = {0, 3, 4};
+    static const uint8_t steps[][4] = {{5}, {5}, {3, 0, 0, 7}, {3, 0, 0, 1}, {4}, {1, 2}, {5}};
+
+    for (uint32_t event_idx = 0; event_idx < 2; event_idx++) {
+        memset(&image, 0, sizeof(image));
+        image_set(&image, 0, 3 | event_idx << 4, 1); /* 8 entries */
+        image_set(&image, 4, 0x1800, 2);
+        put_descs(16, descs, 5);
+        put_descs(16 + 0x800, descs, 3);
+        put_avail(16 + 0x1000, 3, heads);
+        image.bytes = 16 + 0x1800;
+        put_steps(steps, sizeof(steps) / 4);
+        store("virtqueue", event_idx != 0 ? "event-idx" : "flags");
+    }
+}
+
+/* fuzz_virtio_small.c: rings of queues 0, 1, 2 and 4; page numbers at 0xc00; a kick of each queue,
+ * the host's side, the configuration, a reset. */
+static void virtio_small(void)
+{
+    static const char *const names[] = {"rng", "hvc", "balloon", "pmem"};
+    static const struct desc descs[4][2] = {{{0x80000, 64, 2, 0}, {0x81000, 100, 3, 0}},
+                                            {{0x80000, 64, 2, 0}, {0x81000, 9000, 0, 0}},
+                                            {{0xc00, 12, 0, 0}, {0x80000, 8192, 2, 0}},
+                                            {{0xc40, 4, 1, 1}, {0xc80, 4, 2, 0}}};
+    /* hvc: receive into 0, transmit from 1; balloon: numbers in 0, pages in 1 */
+    static const uint8_t steps[][4] = {{2, 1},          {5, 0, 65, 9}, {2, 0},         {2, 2},
+                                       {2, 4},          {5, 2, 0, 1},  {5, 1, 0, 200}, {5, 2, 1, 4},
+                                       {4, 0x44, 9},    {4, 0x48, 66}, {1, 0, 2},      {1, 1, 3},
+                                       {7, 0, 0, 0x93}, {2, 0},        {2, 1}};
+
+    for (uint32_t kind = 0; kind < 4; kind++) {
+        memset(&image, 0, sizeof(image));
+        image_set(&image, 0, kind | 3 << 2, 1);
+        image_set(&image, 1, kind == 2 ? 0x93 : 3, 1); /* rings' features, reporting */
+        image_set(&image, 2, 0x4d00, 2);
+        for (uint32_t queue = 0; queue < 5; queue++) {
+            uint64_t page = 4 + 0x1000ull * queue;
+            uint8_t heads[2] = {kind == 1 ? queue & 1 : kind == 2 && queue > 1, 1};
+
+            put_descs(page, descs[kind], 2);
+            put_avail(page + 0x400, 1, heads);
+        }
+        image_set(&image, 4 + 0xc00, kind == 3 ? 0 : 256, 4);
+        image_set(&image, 4 + 0xc04, kind == 3 ? 0 : 257, 4);
+        image_set(&image, 4 + 0xc08, kind == 3 ? 0 : 300, 4);
+        image.bytes = 4 + 0x4d00;
+        put_steps(steps, sizeof(steps) / 4);
+        store("virtio_small", names[kind]);
+    }
+}
+
+/* fuzz_pci.c: a driver that does all in order, on both devices, then masks its vector. */
+static void pci(void)
+{
+    struct access {
+        uint8_t kind, slot;
+        uint16_t offset;
+        uint32_t value;
+    };
+    enum { BAR0 = 2, BAR2 = 3, RAM = 5, SERVE = 6, ON = 7, OUT = 8, W1 = 0, W2 = 16, W4 = 32 };
+    static const struct access accesses[] = {
+        {ON, 0, 0, 0},
+        {BAR2 | OUT | W4, 0, 16, 0xfee00000},
+        {BAR2 | OUT | W4, 0, 24, 0x41},
+        {BAR2 | OUT | W4, 0, 28, 0},
+        {0 | OUT | W2, 0, 0x42, 0x8000},
+        {BAR0 | OUT | W1, 0, 20, 3},
+        {BAR0 | OUT | W4, 0, 8, 1},
+        {BAR0 | OUT | W4, 0, 12, 1},
+        {BAR0 | OUT | W1, 0, 20, 11},
+        {BAR0 | OUT | W2, 0, 22, 0},
+        {BAR0 | OUT | W2, 0, 24, 8},
+        {BAR0 | OUT | W2, 0, 26, 1},
+        {BAR0 | OUT | W4, 0, 32, 0x1000},
+        {BAR0 | OUT | W4, 0, 40, 0x2000},
+        {BAR0 | OUT | W4, 0, 48, 0x3000},
+        {BAR0 | OUT | W2, 0, 28, 1},
+        {BAR0 | OUT | W1, 0, 20, 15},
+        {RAM, 0, 0x1000 / 4, 0x4000},
+        {RAM, 0, 0x1008 / 4, 64},
+        {RAM, 0, 0x100c / 4, 2},
+        {RAM, 0, 0x2000 / 4, 0x00010000},
+        {BAR0 | OUT | W2, 0, 0x3000, 0},
+        {SERVE, 0, 0, 0},
+        {BAR0 | W1, 0, 0x1000, 0},
+        {BAR0 | W4, 0, 0x2000, 0},
+        {BAR2 | OUT | W4, 0, 28, 1},
+        {BAR0 | OUT | W1, 0, 20, 0},
+        {0 | OUT | W4, 1, 0x10, 0xc0004000},
+        {0 | OUT | W4, 1, 0x14, 0},
+        {ON, 1, 0, 0},
+        {BAR0 | W4, 1, 0, 0},
+        {4 | OUT | W4, 0, 0, 0x80000800},
+        {4 | W4, 0, 4, 0},
+    };
+    memset(&image, 0, sizeof(image));
+    memcpy(image.data, accesses, sizeof(accesses));
+    image.bytes = sizeof(accesses);
+    store("pci", "driver");
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -227,5 +368,8 @@ int main(int argc, char **argv)
     dispatch();
     uart();
     yod();
+    virtqueue();
+    virtio_small();
+    pci();
     return 0;
 }

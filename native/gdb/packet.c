@@ -139,12 +139,12 @@ bool gd_session_feed(struct gd_session *session, const uint8_t *data, size_t byt
             break;
         case GD_SUM_HIGH:
             session->too_long = session->too_long || digit < 0;
-            session->sum_told = (uint8_t)(digit << 4);
+            session->sum_told = (uint8_t)((unsigned)digit << 4);
             session->input = GD_SUM_LOW;
             break;
         case GD_SUM_LOW:
             session->too_long = session->too_long || digit < 0;
-            session->sum_told = (uint8_t)(session->sum_told | (digit & 15));
+            session->sum_told = (uint8_t)(session->sum_told | ((unsigned)digit & 15));
             session->input = GD_BETWEEN;
             answer(session);
             break;

@@ -17,6 +17,7 @@ void gd_stop_reply(struct gd_session *session)
 static void tell_end(struct gd_session *session)
 {
     char text[300] = "";
+    bool news = !session->ended;
     session->ended = true;
     bool crashed = session->target->describe_end(session->opaque, text, sizeof(text));
     gd_clear(&session->stop_reply);
@@ -25,7 +26,7 @@ static void tell_end(struct gd_session *session)
     } else {
         gd_puts(&session->stop_reply, "W00");
     }
-    if (session->running && text[0] != '\0') {
+    if (news && session->running && text[0] != '\0') {
         gd_clear(&session->reply);
         gd_puts(&session->reply, "O");
         gd_put_hex(&session->reply, text, strlen(text));

@@ -90,9 +90,12 @@ void vh_acpi_generation_id(struct vh_bytes *aml, const struct vh_acpi_config *co
 {
     uint32_t device = vh_aml_device_begin(aml, "VGEN");
     vh_aml_name(aml, "_HID");
+    vh_aml_string(aml, "VMMH0001");
+    vh_aml_name(aml, "_CID"); /* Linux knows the first of them, Windows the second */
+    const uint32_t ids = vh_aml_package_begin(aml, 2);
     vh_aml_string(aml, "VMGENCTR");
-    vh_aml_name(aml, "_CID");
     vh_aml_string(aml, "VM_Gen_Counter");
+    vh_aml_block_end(aml, ids);
     vh_aml_name(aml, "_DDN");
     vh_aml_string(aml, "VM_Gen_Counter");
     vh_aml_name(aml, "ADDR");

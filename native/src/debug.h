@@ -37,6 +37,7 @@ struct vh_break {
     bool in_memory; /* by patches, else in a debug register or by comparing */
     bool in_user;   /* an INT3 that leads to a hook */
     bool compared;  /* a watchpoint by comparing */
+    bool awaited;   /* its page is not mapped yet; placed as soon as it is */
     uint8_t bytes;
     uint32_t kind;
     uint32_t slot; /* of a debug register */
@@ -63,7 +64,7 @@ struct vh_debug_vcpu {
 struct vh_debug {
     uint32_t features;
     int event_fd;
-    bool comparing; /* a watchpoint is compared after each step */
+    bool comparing; /* vCPUs run step by step: a watchpoint is compared, or a page waited for */
     bool asked;     /* held by vmmhpc_debug_hold() */
     bool stepping_over;
     uint32_t hook_count;
@@ -127,6 +128,8 @@ const struct vh_break *vh_debug_break_in(const struct vh_debug *debug, uint32_t 
 /** A compared watchpoint whose bytes have changed, or NULL; notes the new ones. */
 const struct vh_break *vh_debug_changed(struct vmmhpc *vm);
 void vh_debug_compare_from_here(struct vmmhpc *vm);
+/** Place what waits for its page, where this vCPU has that now; vm->lock is held. */
+void vh_debug_place(const struct vh_vcpu *vcpu);
 void vh_debug_registers(const struct vh_debug *debug, uint64_t dr[8]);
 
 /* debug_regs.c */

@@ -202,7 +202,7 @@ const struct vh_break *vh_debug_break_in(const struct vh_debug *debug, uint32_t 
 {
     for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
         const struct vh_break *at = &debug->breaks[i];
-        if (at->used && !at->in_memory && !at->compared && at->slot == slot) {
+        if (at->used && !at->in_memory && !at->compared && !at->awaited && at->slot == slot) {
             return at;
         }
     }
@@ -269,13 +269,21 @@ static int32_t add(const struct vh_vcpu *vcpu, struct vh_break *wanted, struct v
         status = add_in_register(debug, wanted, err);
     } else if (wanted->kind <= VMMHPC_BREAK_HARDWARE) {
         status = add_in_memory(vcpu, wanted, err);
+        if (status == VMMHPC_E_RANGE && wanted->kind == VMMHPC_BREAK_HARDWARE) {
+            /* A kernel that has not turned paging on yet: hardware would not mind. */
+            *wanted = (struct vh_break){.kind = wanted->kind,
+                                        .address = wanted->address,
+                                        .bytes = wanted->bytes,
+                                        .awaited = true};
+            status = VMMHPC_OK;
+        }
     } else {
         status = add_compared(vcpu, wanted, err);
     }
     if (status == VMMHPC_OK) {
         *at = *wanted;
         at->used = true;
-        debug->comparing = debug->comparing || at->compared;
+        debug->comparing = debug->comparing || at->compared || at->awaited;
     } else {
         unhook(vcpu->vm);
     }
@@ -305,6 +313,41 @@ int32_t vmmhpc_debug_add_break(struct vmmhpc *vm, uint32_t vcpu, uint32_t kind, 
     return status;
 }
 
+static void update_comparing(struct vh_debug *debug)
+{
+    debug->comparing = false;
+    for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
+        const struct vh_break *at = &debug->breaks[i];
+        debug->comparing = debug->comparing || (at->used && (at->compared || at->awaited));
+    }
+}
+
+void vh_debug_place(const struct vh_vcpu *vcpu)
+{
+    struct vmmhpc *vm = vcpu->vm;
+    struct vh_debug *debug = atomic_load(&vm->debug);
+    struct kvm_sregs sregs;
+    bool known = false;
+    for (uint32_t i = 0; debug->comparing && i < VMMHPC_BREAKS_MAX; i++) {
+        struct vh_break *at = &debug->breaks[i];
+        bool user = false;
+        if (!at->used || !at->awaited) {
+            continue;
+        }
+        known = known || ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) == 0;
+        if (known && vh_debug_walk(&vm->memory, &sregs, at->address, &at->gpa[0], &user) && !user &&
+            vh_debug_walk(&vm->memory, &sregs, at->address + 1, &at->gpa[1], &user) &&
+            take_both(vm, at->gpa, NULL) == VMMHPC_OK) {
+            at->awaited = false;
+            at->in_memory = true;
+            at->patch_count = 2;
+        }
+    }
+    if (known) {
+        update_comparing(debug);
+    }
+}
+
 static void take_away(struct vmmhpc *vm, struct vh_break *at)
 {
     struct vh_debug *debug = atomic_load(&vm->debug);
@@ -313,10 +356,7 @@ static void take_away(struct vmmhpc *vm, struct vh_break *at)
     }
     *at = (struct vh_break){0};
     unhook(vm);
-    debug->comparing = false;
-    for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
-        debug->comparing = debug->comparing || (debug->breaks[i].used && debug->breaks[i].compared);
-    }
+    update_comparing(debug);
 }
 
 int32_t vmmhpc_debug_remove_break(struct vmmhpc *vm, uint32_t kind, uint64_t address,

@@ -121,6 +121,7 @@ static bool debug_exception(struct vh_vcpu *vcpu, const struct kvm_debug_exit_ar
     } else if (resumed == VMMHPC_DEBUG_STEP_ONE || debug->stepping_over) {
         vh_debug_stop_for(vcpu, VMMHPC_DEBUG_STEPPED, NULL);
     } else if (debug->comparing) {
+        vh_debug_place(vcpu);
         return false;
     } else if (mine->stray) {
         clear_trap_flag(vcpu);

@@ -10,6 +10,13 @@
 /* Level-triggered: what does not fit in one turn comes in the next. */
 #define BATCH 16
 
+/* EPOLLHUP and EPOLLERR come unasked: once, where nothing is waited for, and not again and again.
+ */
+static struct epoll_event wanted(struct vh_io_source *source, uint32_t events)
+{
+    return (struct epoll_event){.events = events == 0 ? EPOLLET : events, .data.ptr = source};
+}
+
 int32_t vh_io_add(struct vmmhpc *vm, struct vh_io_source *source, uint32_t events,
                   struct vmmhpc_error *err)
 {
@@ -17,7 +24,7 @@ int32_t vh_io_add(struct vmmhpc *vm, struct vh_io_source *source, uint32_t event
     if (loop->epoll_fd < 0) {
         loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     }
-    struct epoll_event event = {.events = events, .data.ptr = source};
+    struct epoll_event event = wanted(source, events);
     if (loop->epoll_fd < 0 || epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) != 0) {
         return vh_fail(err, VMMHPC_E_SYSCALL, errno, (uint64_t)(int64_t)source->fd,
                        "cannot watch a device's descriptor");
@@ -27,7 +34,7 @@ int32_t vh_io_add(struct vmmhpc *vm, struct vh_io_source *source, uint32_t event
 
 void vh_io_watch(struct vmmhpc *vm, struct vh_io_source *source, uint32_t events)
 {
-    struct epoll_event event = {.events = events, .data.ptr = source};
+    struct epoll_event event = wanted(source, events);
     (void)epoll_ctl(vm->io_loop.epoll_fd, EPOLL_CTL_MOD, source->fd, &event);
 }
 

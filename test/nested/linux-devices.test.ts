@@ -211,7 +211,8 @@ suite("devices of a Linux guest", { needs: ["linux-guest"] }, () => {
       for (let round = 0; round < 2; round++) {
         for (const { name, driver } of await virtioDevices(guest)) {
           const at = `/sys/bus/virtio/drivers/${driver}`;
-          await guest.sh(`echo ${name} >${at}/unbind; echo ${name} >${at}/bind`);
+          await guest.sh(`echo ${name} >${at}/unbind`);
+          await guest.sh(`echo ${name} >${at}/bind`);
         }
         await checkDevices();
       }
@@ -222,7 +223,8 @@ suite("devices of a Linux guest", { needs: ["linux-guest"] }, () => {
     it("virtio-pci: unbound and bound again", async () => {
       const at = "/sys/bus/pci/drivers/virtio-pci";
       for (const { pci } of await virtioDevices(guest)) {
-        await guest.sh(`echo ${pci} >${at}/unbind; echo ${pci} >${at}/bind`);
+        await guest.sh(`echo ${pci} >${at}/unbind`);
+        await guest.sh(`echo ${pci} >${at}/bind`);
       }
       expect(await guest.sh("ls /sys/bus/virtio/devices | wc -l")).toBe(vsock ? "9" : "8");
       const start = (disk: string) =>

@@ -196,7 +196,7 @@ suite("a disk whose machine is killed", { needs: ["linux-guest", "root"] }, () =
     "mount -t proc proc /proc; mount -t devtmpfs dev /dev 2>/dev/null; mkdir -p /var/tmp",
     "fio --name=job --filename=/var/tmp/job --size=24M --bs=4k --rw=randwrite --ioengine=libaio --iodepth=8" +
       " --direct=1 --fsync=32 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --time_based --runtime=900" +
-      " >/dev/null 2>&1 && echo FIO-ENDED $? || echo FIO-ENDED $? &",
+      " >/dev/null 2>&1 && echo FIO''-ENDED $? || echo FIO''-ENDED $? &",
     "n=$(cat /root/count 2>/dev/null || echo 0)",
     "while :; do n=$((n+1)); echo $n >/root/new; sync /root/new; mv /root/new /root/count; sync /root; echo SYNCED-$n-; done",
   ].join("\n");

@@ -42,16 +42,19 @@ const machines = [
   { name: "3000 vCPUs", options: ["3000"], cpus: 3000 },
   { name: "sparse APIC ids", options: ["40", "--spread", "16"], cpus: 40 },
   { name: "no UART", options: ["2", "--no-uart"], cpus: 2 },
+  { name: "PCI devices and a generation ID", options: ["2", "--pci", "--generation-id"], cpus: 2 },
 ];
 
 describe.each(machines)("ACPI tables: $name", ({ options, cpus }) => {
   let directory: string;
   const listings = new Map<string, string>();
+  const pci = options.includes("--pci");
+  const tables = ["DSDT", "FACP", "APIC", "XSDT", ...(pci ? ["MCFG"] : [])];
 
   beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), "v3m-acpi-"));
     await run(tool, [directory, ...options]);
-    for (const table of ["DSDT", "FACP", "APIC", "XSDT"]) {
+    for (const table of tables) {
       await run("iasl", ["-d", `${table}.dat`], { cwd: directory });
       listings.set(table, await readFile(join(directory, `${table}.dsl`), "latin1"));
     }
@@ -59,21 +62,18 @@ describe.each(machines)("ACPI tables: $name", ({ options, cpus }) => {
 
   afterAll(() => rm(directory, { recursive: true, force: true }));
 
-  it.each(["DSDT", "FACP", "APIC", "XSDT"])(
-    "%s compiles again to the same bytes, with no remark",
-    async (table) => {
-      expect(listings.get(table)).not.toMatch(/error|warning|unknown|incorrect|invalid/i);
-      // -we: warnings are errors.
-      const { stdout, stderr } = await run("iasl", ["-we", "-p", `new-${table}`, `${table}.dsl`], {
-        cwd: directory,
-      });
-      expect(stdout + stderr).toContain("Compilation successful. 0 Errors, 0 Warnings, 0 Remarks");
-      const [ours, theirs] = await Promise.all(
-        [`${table}.dat`, `new-${table}.aml`].map((file) => readFile(join(directory, file))),
-      );
-      expect(ours && withoutCreator(ours)).toEqual(theirs && withoutCreator(theirs));
-    },
-  );
+  it.each(tables)("%s compiles again to the same bytes, with no remark", async (table) => {
+    expect(listings.get(table)).not.toMatch(/error|warning|unknown|incorrect|invalid/i);
+    // -we: warnings are errors.
+    const { stdout, stderr } = await run("iasl", ["-we", "-p", `new-${table}`, `${table}.dsl`], {
+      cwd: directory,
+    });
+    expect(stdout + stderr).toContain("Compilation successful. 0 Errors, 0 Warnings, 0 Remarks");
+    const [ours, theirs] = await Promise.all(
+      [`${table}.dat`, `new-${table}.aml`].map((file) => readFile(join(directory, file))),
+    );
+    expect(ours && withoutCreator(ours)).toEqual(theirs && withoutCreator(theirs));
+  });
 
   it("describes the processors and the IOAPIC in the MADT", () => {
     const madt = listings.get("APIC") ?? "";
@@ -118,6 +118,38 @@ describe.each(machines)("ACPI tables: $name", ({ options, cpus }) => {
       expect(dsdt).toContain('EisaId ("PNP0501")');
       expect(dsdt).toMatch(/0x03F8,\s+\/\/ Range Minimum/);
       expect(dsdt).toMatch(/Interrupt \(ResourceConsumer, Edge, ActiveHigh, Exclusive[^{]*\{\s*0x00000004,/);
+    }
+  });
+});
+
+describe("ACPI tables of PCI and the generation ID", () => {
+  it("are absent from a machine without", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "v3m-acpi-"));
+    try {
+      await run(tool, [directory, "1"]);
+      await expect(readFile(join(directory, "MCFG.dat"))).rejects.toThrow("ENOENT");
+      await run("iasl", ["-d", "DSDT.dat"], { cwd: directory });
+      expect(await readFile(join(directory, "DSDT.dsl"), "latin1")).not.toMatch(/PNP0A0|VMGENCTR|ACPI0013/);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+
+  it("name bus 0, its windows, a line for each slot, and the event", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "v3m-acpi-"));
+    try {
+      await run(tool, [directory, "1", "--pci", "--generation-id"]);
+      for (const table of ["DSDT", "MCFG"]) await run("iasl", ["-d", `${table}.dat`], { cwd: directory });
+      const mcfg = await readFile(join(directory, "MCFG.dsl"), "latin1");
+      expect(fields(mcfg, "Base Address")).toEqual(["00000000E0000000"]);
+      expect(fields(mcfg, "End Bus Number")).toEqual(["00"]);
+      const dsdt = await readFile(join(directory, "DSDT.dsl"), "latin1");
+      expect(dsdt).toContain('EisaId ("PNP0A08")');
+      expect(dsdt.match(/0x[0-9A-F]+FFFF,/g)?.length).toBeGreaterThanOrEqual(31);
+      expect(dsdt).toMatch(/QWordMemory[^;]*0x0000000100000000,\s+\/\/ Range Minimum/);
+      expect(dsdt).toMatch(/Method \(_EVT, 1, Serialized\)[^}]*Notify \(VGEN, 0x80\)/);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
     }
   });
 });

@@ -52,6 +52,12 @@ const targets: Readonly<Record<string, Target>> = {
     },
     dictionary: "unpack.dict",
   },
+  pci: { covers: { "pci/bus.c": 75, "pci/msix.c": 70, "virtio/pci_transport.c": 75 }, maxLength: 4096 },
+  virtqueue: { covers: { "virtio/virtqueue.c": 85 }, maxLength: 8192 },
+  virtio_small: {
+    covers: { "virtio/rng.c": 60, "virtio/hvc.c": 55, "virtio/balloon.c": 55 },
+    maxLength: 24_000,
+  },
   yod: {
     covers: {
       "yod/path.c": 85,

@@ -69,6 +69,16 @@ struct vh_overlay {
 /** FNV-1a, 64 bits, continued from `hash`. */
 #define VH_OVERLAY_HASH 0xcbf29ce484222325ull
 uint64_t vh_overlay_hash(uint64_t hash, const void *data, size_t bytes);
+uint64_t vh_overlay_checksum(const struct vh_overlay_header *header);
+/** How many clusters so many bytes take. */
+uint64_t vh_overlay_clusters(uint64_t bytes);
+/** Where data begins in the overlay of such a disk. */
+uint64_t vh_overlay_data_offset(uint64_t disk_bytes);
+/** Open the base for reading and take its fingerprint. *base is the caller's to close wherever it
+ * is not NULL, even on failure. */
+int32_t vh_overlay_open_base(const char *path, uint32_t flags, struct vh_blk_store **base,
+                             uint64_t *print, struct vmmhpc_error *err);
+
 /** What an entry looks like on disk. */
 uint64_t vh_overlay_encode(const struct vh_overlay *overlay, uint64_t index, uint32_t value);
 
