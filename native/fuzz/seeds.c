@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writes the seed corpora, DIRECTORY/TARGET/NAME, made from the images that the unit tests use. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -352,6 +353,52 @@ static void pci(void)
     store("pci", "driver");
 }
 
+/* For targets whose input is a list of steps, any of which makes sense: a fixed "random" list. */
+static void steps(const char *target, uint32_t count)
+{
+    uint32_t state = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        char name[32];
+        image.bytes = 512;
+        for (uint32_t n = 0; n < image.bytes; n++) {
+            state = state * 1664525u + 1013904223u;
+            image.data[n] = (uint8_t)(state >> 24);
+        }
+        image.data[0] = (uint8_t)i; /* which disk, which back end */
+        (void)snprintf(name, sizeof(name), "steps-%u", i);
+        store(target, name);
+    }
+}
+
+/* fuzz_gdb.c: what gdb says, each packet behind its length; bit 15: then the machine stops. */
+static void gdb(void)
+{
+    static const char *const sessions[][12] = {
+        {"qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+", "QStartNoAckMode",
+         "qXfer:features:read:target.xml:0,ffb", "Hg0", "?", "qfThreadInfo", "qsThreadInfo",
+         "qThreadExtraInfo,1", "g", "p10", "m1000,40", "D"},
+        {"Z0,1000,1", "Z1,2000,1", "Z2,3000,4", "vCont?", "!vCont;c", "z0,1000,1", "!vCont;s:1;c",
+         "M1000,4:00112233", "X1000,2:ab", "P10=0000000000100000", "qRcmd,68656c70", "k"},
+        {"Hc-1", "!c", "!s", "T1", "qC", "qAttached", "G00", "m0,0", "Z3,10,8", "Z4,18,8", "!c",
+         "z4,18,8"},
+    };
+    for (size_t i = 0; i < sizeof(sessions) / sizeof(sessions[0]); i++) {
+        char name[32];
+        image.bytes = 0;
+        for (size_t n = 0; n < sizeof(sessions[i]) / sizeof(sessions[i][0]); n++) {
+            const char *text = sessions[i][n];
+            bool stops = *text == '!';
+            size_t length = strlen(text + stops);
+            image.data[image.bytes++] = (uint8_t)length;
+            image.data[image.bytes++] = (uint8_t)(length >> 8 | (stops ? 0x80 : 0));
+            memcpy(image.data + image.bytes, text + stops, length);
+            image.bytes += length;
+        }
+        (void)snprintf(name, sizeof(name), "session-%zu", i);
+        store("gdb", name);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -371,5 +418,8 @@ int main(int argc, char **argv)
     virtqueue();
     virtio_small();
     pci();
+    steps("virtio_blk", 6);
+    steps("virtio_net", 6);
+    gdb();
     return 0;
 }

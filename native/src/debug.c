@@ -3,6 +3,7 @@
 #include "debug.h"
 
 #include <errno.h>
+#include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -211,14 +212,12 @@ int32_t vmmhpc_debug_hold(struct vmmhpc *vm, struct vmmhpc_error *err)
                 : vh_fail(err, VMMHPC_E_STATE, 0, 0, "the machine has ended, or has no debugger");
 }
 
-/* A vCPU at a hook with an INT3 of the guest's own: past the hook, alone. */
-static void step_over_hook(struct vmmhpc *vm, uint32_t index)
+/* One instruction of a vCPU with no trap in memory, the others held. */
+static void step_over(struct vmmhpc *vm, uint32_t index)
 {
     struct vh_debug *debug = atomic_load(&vm->debug);
     struct vh_debug_vcpu *mine = &debug->vcpus[index];
-    for (uint32_t i = 0; i < debug->hook_count; i++) {
-        vh_debug_patch(vm, debug->hooks[i].gpa, 2, false);
-    }
+    vh_debug_patch(vm, false);
     mine->hooked = false;
     mine->stop.reason = VMMHPC_DEBUG_NONE;
     mine->action = VMMHPC_DEBUG_STEP_ONE;
@@ -231,10 +230,30 @@ static void step_over_hook(struct vmmhpc *vm, uint32_t index)
     }
     (void)wait_parked(vm);
     debug->stepping_over = false;
-    mine->stop.reason = VMMHPC_DEBUG_NONE;
-    for (uint32_t i = 0; i < debug->hook_count; i++) {
-        vh_debug_patch(vm, debug->hooks[i].gpa, 2, true);
+    if (debug->resumed[index] != VMMHPC_DEBUG_STEP_ONE) { /* else it was what was asked for */
+        mine->stop.reason = VMMHPC_DEBUG_NONE;
     }
+    vh_debug_patch(vm, true);
+}
+
+/* At a hook on the way to the guest's own handler, or behind a first byte of two: a breakpoint was
+ * put there after a step over an instruction of one byte. */
+static bool stands_in_trap(const struct vh_vcpu *vcpu)
+{
+    const struct vh_debug *debug = atomic_load(&vcpu->vm->debug);
+    struct kvm_regs regs;
+    struct kvm_sregs sregs;
+    if ((debug->features & VMMHPC_DEBUG_INT3) != 0 || vcpu->vm->stop_requested) {
+        return false;
+    }
+    if (debug->vcpus[vcpu->index].hooked) {
+        return true;
+    }
+    if (ioctl(vcpu->fd, KVM_GET_REGS, &regs) != 0 || ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) != 0) {
+        return false;
+    }
+    uint64_t base = (sregs.efer & 0x400) != 0 ? 0 : sregs.cs.base;
+    return vh_debug_in_trap(debug, regs.rip + base);
 }
 
 /* lock is held, and so is the machine. */
@@ -242,8 +261,11 @@ static void go(struct vmmhpc *vm)
 {
     struct vh_debug *debug = atomic_load(&vm->debug);
     for (uint32_t i = 0; i < vm->cpus; i++) {
-        if (debug->vcpus[i].hooked && debug->resumed[i] != VMMHPC_DEBUG_HOLD) {
-            step_over_hook(vm, i);
+        if (debug->resumed[i] != VMMHPC_DEBUG_HOLD && stands_in_trap(&vm->vcpus[i])) {
+            step_over(vm, i);
+        }
+        if (debug->vcpus[i].stop.reason != VMMHPC_DEBUG_NONE) {
+            return; /* told by the next poll */
         }
     }
     if (ended(vm)) {
@@ -361,15 +383,7 @@ void vh_debug_after_reset(struct vmmhpc *vm)
     if (debug == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < VH_PATCHES_MAX; i++) {
-        struct vh_patch *patch = &debug->patches[i];
-        const uint8_t *at = vh_memory_at(&vm->memory, patch->gpa, 1);
-        patch->in = false;
-        /* Where a kernel was loaded to the place that it runs at, its breakpoints live on. */
-        if (patch->users > 0 && at != NULL && *at == patch->original) {
-            vh_debug_patch(vm, &patch->gpa, 1, true);
-        }
-    }
+    vh_debug_patch_anew(vm);
     for (uint32_t i = 0; i < vm->cpus; i++) {
         debug->vcpus[i].hooked = false;
         debug->vcpus[i].stray = false;

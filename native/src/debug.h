@@ -22,6 +22,7 @@
 #define VH_TRAP_INT3 0xccu
 #define VH_TRAP_OUT 0xe6u
 #define VH_TRAP_PORT 0xf1u
+#define VH_TRAP_OUT_DX 0xeeu
 
 /** A byte in guest memory that was replaced. */
 struct vh_patch {
@@ -65,6 +66,7 @@ struct vh_debug {
     uint32_t features;
     int event_fd;
     bool comparing; /* vCPUs run step by step: a watchpoint is compared, or a page waited for */
+    bool traps;     /* there are traps in memory, by OUT */
     bool asked;     /* held by vmmhpc_debug_hold() */
     bool stepping_over;
     uint32_t hook_count;
@@ -117,10 +119,24 @@ bool vh_debug_find(const struct vh_vcpu *vcpu, uint64_t address, uint64_t *gpa, 
 int32_t vh_debug_enter(struct vmmhpc *vm, uint32_t vcpu, struct vmmhpc_error *err);
 void vh_debug_leave(struct vmmhpc *vm);
 
+/* debug_trap.c */
+/** Bring all patches into memory or out of it. */
+void vh_debug_patch(struct vmmhpc *vm, bool in);
+/** Memory is as it was loaded: patches stand where the bytes are those they were made over. */
+void vh_debug_patch_anew(struct vmmhpc *vm);
+
 /* debug_break.c */
 void vh_debug_clear(struct vmmhpc *vm);
-/** Bring patches into memory or out of it: those of a hook, or all. */
-void vh_debug_patch(struct vmmhpc *vm, const uint64_t *gpas, uint32_t count, bool in);
+/** Is this the second byte of a trap? */
+bool vh_debug_in_trap(const struct vh_debug *debug, uint64_t address);
+int32_t vh_debug_take_patch(struct vmmhpc *vm, uint64_t gpa, uint8_t trap,
+                            struct vmmhpc_error *err);
+void vh_debug_drop_patch(struct vmmhpc *vm, uint64_t gpa);
+/** A trap by OUT at added->gpa, of one byte or two. */
+int32_t vh_debug_take_out(struct vmmhpc *vm, struct vh_break *added, struct vmmhpc_error *err);
+/** Hook every vCPU's handler for INT3; take the hooks away when no breakpoint needs them. */
+int32_t vh_debug_hook(struct vmmhpc *vm, uint32_t first, struct vmmhpc_error *err);
+void vh_debug_unhook(struct vmmhpc *vm);
 struct vh_patch *vh_debug_patch_at(struct vh_debug *debug, uint64_t gpa);
 /** A breakpoint that is met by executing at an address, or NULL. */
 const struct vh_break *vh_debug_break_at(const struct vh_debug *debug, uint64_t address, bool user);

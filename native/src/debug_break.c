@@ -1,171 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Breakpoints and watchpoints: where they are, and the bytes in guest memory that make them. All
- * vCPUs are held while they change. */
+/* Breakpoints and watchpoints: where they are, and what makes them. All vCPUs are held while they
+ * change. */
 #include <string.h>
 #include <sys/ioctl.h>
 
 #include "debug.h"
 #include "machine.h"
 
-#define IDT_INT3 3u
-#define GATE_BYTES 16u
-#define EFER_LMA 0x400ull
 #define DR7_FIXED 0x400ull
 #define DR7_EXACT 0x200ull
-
-struct vh_patch *vh_debug_patch_at(struct vh_debug *debug, uint64_t gpa)
-{
-    for (uint32_t i = 0; i < VH_PATCHES_MAX; i++) {
-        if (debug->patches[i].users > 0 && debug->patches[i].gpa == gpa) {
-            return &debug->patches[i];
-        }
-    }
-    return NULL;
-}
-
-static void write_byte(struct vmmhpc *vm, uint64_t gpa, uint8_t value)
-{
-    uint8_t *at = vh_memory_at(&vm->memory, gpa, 1);
-    if (at != NULL) {
-        *at = value;
-    }
-}
-
-void vh_debug_patch(struct vmmhpc *vm, const uint64_t *gpas, uint32_t count, bool in)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        struct vh_patch *patch = vh_debug_patch_at(atomic_load(&vm->debug), gpas[i]);
-        if (patch != NULL && patch->in != in) {
-            write_byte(vm, patch->gpa, in ? patch->trap : patch->original);
-            patch->in = in;
-        }
-    }
-}
-
-static int32_t take_patch(struct vmmhpc *vm, uint64_t gpa, uint8_t trap, struct vmmhpc_error *err)
-{
-    struct vh_debug *debug = atomic_load(&vm->debug);
-    struct vh_patch *patch = vh_debug_patch_at(debug, gpa);
-    const uint8_t *at = vh_memory_at(&vm->memory, gpa, 1);
-    if (at == NULL) {
-        return vh_fail(err, VMMHPC_E_RANGE, 0, gpa, "no RAM at 0x%llx", (unsigned long long)gpa);
-    }
-    if (patch != NULL) {
-        if (patch->trap != trap) {
-            return vh_fail(err, VMMHPC_E_OVERLAP, 0, gpa,
-                           "two breakpoints overlap: they take two bytes on this host");
-        }
-        patch->users++;
-        return VMMHPC_OK;
-    }
-    for (uint32_t i = 0; i < VH_PATCHES_MAX; i++) {
-        patch = &debug->patches[i];
-        if (patch->users == 0) {
-            *patch = (struct vh_patch){
-                .gpa = gpa, .users = 1, .original = *at, .trap = trap, .in = true};
-            write_byte(vm, gpa, trap);
-            return VMMHPC_OK;
-        }
-    }
-    return vh_fail(err, VMMHPC_E_LIMIT, 0, VH_PATCHES_MAX, "too many breakpoints");
-}
-
-static void drop_patch(struct vmmhpc *vm, uint64_t gpa)
-{
-    struct vh_patch *patch = vh_debug_patch_at(atomic_load(&vm->debug), gpa);
-    if (patch != NULL && --patch->users == 0 && patch->in) {
-        write_byte(vm, gpa, patch->original);
-        patch->in = false;
-    }
-}
-
-static int32_t take_both(struct vmmhpc *vm, const uint64_t gpa[2], struct vmmhpc_error *err)
-{
-    int32_t status = take_patch(vm, gpa[0], VH_TRAP_OUT, err);
-    if (status == VMMHPC_OK) {
-        status = take_patch(vm, gpa[1], VH_TRAP_PORT, err);
-        if (status != VMMHPC_OK) {
-            drop_patch(vm, gpa[0]);
-        }
-    }
-    return status;
-}
-
-/* Where a vCPU's handler for INT3 is (AMD64 manual, volume 2, 8.9). */
-static bool handler_of(const struct vh_vcpu *vcpu, uint64_t *address)
-{
-    struct kvm_sregs s;
-    uint64_t gate[2];
-    uint64_t gpa = 0;
-    bool user = false;
-    if (ioctl(vcpu->fd, KVM_GET_SREGS, &s) != 0 || (s.efer & EFER_LMA) == 0 ||
-        s.idt.limit + 1u < (IDT_INT3 + 1) * GATE_BYTES ||
-        !vh_debug_find(vcpu, s.idt.base + (uint64_t)IDT_INT3 * GATE_BYTES, &gpa, &user)) {
-        return false;
-    }
-    const void *at = vh_memory_at(&vcpu->vm->memory, gpa, sizeof(gate));
-    if (at == NULL) {
-        return false;
-    }
-    memcpy(gate, at, sizeof(gate));
-    *address = (gate[0] & 0xffff) | (gate[0] >> 48) << 16 | gate[1] << 32;
-    return (gate[0] >> 40 & 0xee) == 0xee; /* a present gate that user mode may use */
-}
-
-static int32_t hook(const struct vh_vcpu *vcpu, struct vmmhpc_error *err)
-{
-    struct vmmhpc *vm = vcpu->vm;
-    struct vh_debug *debug = atomic_load(&vm->debug);
-    struct vh_hook added = {0};
-    bool user = false;
-    if (!handler_of(vcpu, &added.address) ||
-        !vh_debug_find(vcpu, added.address, &added.gpa[0], &user) ||
-        !vh_debug_find(vcpu, added.address + 1, &added.gpa[1], &user)) {
-        return vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, vcpu->index,
-                       "on this host breakpoints in user mode need the guest's handler for INT3, "
-                       "which is not set up yet");
-    }
-    for (uint32_t i = 0; i < debug->hook_count; i++) {
-        if (debug->hooks[i].address == added.address) {
-            return VMMHPC_OK;
-        }
-    }
-    if (debug->hook_count == VH_HOOKS_MAX) {
-        return vh_fail(err, VMMHPC_E_LIMIT, 0, VH_HOOKS_MAX, "too many handlers for INT3");
-    }
-    int32_t status = take_both(vm, added.gpa, err);
-    if (status == VMMHPC_OK) {
-        debug->hooks[debug->hook_count++] = added;
-    }
-    return status;
-}
-
-static int32_t hook_all(struct vmmhpc *vm, uint32_t first, struct vmmhpc_error *err)
-{
-    int32_t status = hook(&vm->vcpus[first], err);
-    for (uint32_t i = 0; status == VMMHPC_OK && i < vm->cpus; i++) {
-        uint64_t unused = 0;
-        if (handler_of(&vm->vcpus[i], &unused)) { /* one that is not started has none */
-            status = hook(&vm->vcpus[i], err);
-        }
-    }
-    return status;
-}
-
-static void unhook(struct vmmhpc *vm)
-{
-    struct vh_debug *debug = atomic_load(&vm->debug);
-    for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
-        if (debug->breaks[i].used && debug->breaks[i].in_user) {
-            return;
-        }
-    }
-    for (uint32_t i = 0; i < debug->hook_count; i++) {
-        drop_patch(vm, debug->hooks[i].gpa[0]);
-        drop_patch(vm, debug->hooks[i].gpa[1]);
-    }
-    debug->hook_count = 0;
-}
 
 static int32_t add_in_memory(const struct vh_vcpu *vcpu, struct vh_break *added,
                              struct vmmhpc_error *err)
@@ -180,22 +23,20 @@ static int32_t add_in_memory(const struct vh_vcpu *vcpu, struct vh_break *added,
     added->in_memory = true;
     added->patch_count = 1;
     if ((debug->features & VMMHPC_DEBUG_INT3) != 0) {
-        return take_patch(vm, added->gpa[0], VH_TRAP_INT3, err);
+        return vh_debug_take_patch(vm, added->gpa[0], VH_TRAP_INT3, err);
     }
     if (user) {
-        int32_t status = hook_all(vm, vcpu->index, err);
+        int32_t status = vh_debug_hook(vm, vcpu->index, err);
         if (status == VMMHPC_OK) {
             added->in_user = true;
-            status = take_patch(vm, added->gpa[0], VH_TRAP_INT3, err);
+            status = vh_debug_take_patch(vm, added->gpa[0], VH_TRAP_INT3, err);
         }
         return status;
     }
     if (!vh_debug_find(vcpu, added->address + 1, &added->gpa[1], &user)) {
-        return vh_fail(err, VMMHPC_E_RANGE, 0, added->address + 1, "vCPU %u has no page at 0x%llx",
-                       vcpu->index, (unsigned long long)added->address + 1);
+        added->gpa[1] = UINT64_MAX; /* refused below, where it is needed */
     }
-    added->patch_count = 2;
-    return take_both(vm, added->gpa, err);
+    return vh_debug_take_out(vm, added, err);
 }
 
 const struct vh_break *vh_debug_break_in(const struct vh_debug *debug, uint32_t slot)
@@ -252,6 +93,18 @@ static struct vh_break *find(struct vh_debug *debug, uint32_t kind, uint64_t add
     return NULL;
 }
 
+static void update_flags(struct vh_debug *debug)
+{
+    debug->comparing = false;
+    debug->traps = false;
+    bool out = (debug->features & VMMHPC_DEBUG_INT3) == 0;
+    for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
+        const struct vh_break *at = &debug->breaks[i];
+        debug->comparing = debug->comparing || (at->used && (at->compared || at->awaited));
+        debug->traps = debug->traps || (at->used && at->in_memory && out);
+    }
+}
+
 static int32_t add(const struct vh_vcpu *vcpu, struct vh_break *wanted, struct vmmhpc_error *err)
 {
     struct vh_debug *debug = atomic_load(&vcpu->vm->debug);
@@ -283,9 +136,9 @@ static int32_t add(const struct vh_vcpu *vcpu, struct vh_break *wanted, struct v
     if (status == VMMHPC_OK) {
         *at = *wanted;
         at->used = true;
-        debug->comparing = debug->comparing || at->compared || at->awaited;
+        update_flags(debug);
     } else {
-        unhook(vcpu->vm);
+        vh_debug_unhook(vcpu->vm);
     }
     return status;
 }
@@ -313,15 +166,6 @@ int32_t vmmhpc_debug_add_break(struct vmmhpc *vm, uint32_t vcpu, uint32_t kind, 
     return status;
 }
 
-static void update_comparing(struct vh_debug *debug)
-{
-    debug->comparing = false;
-    for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
-        const struct vh_break *at = &debug->breaks[i];
-        debug->comparing = debug->comparing || (at->used && (at->compared || at->awaited));
-    }
-}
-
 void vh_debug_place(const struct vh_vcpu *vcpu)
 {
     struct vmmhpc *vm = vcpu->vm;
@@ -337,14 +181,13 @@ void vh_debug_place(const struct vh_vcpu *vcpu)
         known = known || ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) == 0;
         if (known && vh_debug_walk(&vm->memory, &sregs, at->address, &at->gpa[0], &user) && !user &&
             vh_debug_walk(&vm->memory, &sregs, at->address + 1, &at->gpa[1], &user) &&
-            take_both(vm, at->gpa, NULL) == VMMHPC_OK) {
+            vh_debug_take_out(vm, at, NULL) == VMMHPC_OK) {
             at->awaited = false;
             at->in_memory = true;
-            at->patch_count = 2;
         }
     }
     if (known) {
-        update_comparing(debug);
+        update_flags(debug);
     }
 }
 
@@ -352,11 +195,11 @@ static void take_away(struct vmmhpc *vm, struct vh_break *at)
 {
     struct vh_debug *debug = atomic_load(&vm->debug);
     for (uint32_t i = 0; i < at->patch_count; i++) {
-        drop_patch(vm, at->gpa[i]);
+        vh_debug_drop_patch(vm, at->gpa[i]);
     }
     *at = (struct vh_break){0};
-    unhook(vm);
-    update_comparing(debug);
+    vh_debug_unhook(vm);
+    update_flags(debug);
 }
 
 int32_t vmmhpc_debug_remove_break(struct vmmhpc *vm, uint32_t kind, uint64_t address,
@@ -405,6 +248,17 @@ const struct vh_break *vh_debug_break_at(const struct vh_debug *debug, uint64_t 
         }
     }
     return NULL;
+}
+
+bool vh_debug_in_trap(const struct vh_debug *debug, uint64_t address)
+{
+    for (uint32_t i = 0; i < VMMHPC_BREAKS_MAX; i++) {
+        const struct vh_break *at = &debug->breaks[i];
+        if (at->used && at->patch_count == 2 && at->address + 1 == address) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void vh_debug_compare_from_here(struct vmmhpc *vm)

@@ -167,7 +167,7 @@ static void undo_trap(const struct vh_vcpu *vcpu, const struct kvm_regs *regs)
  * as IRET would, to the breakpoint; nothing of the handler has run yet.
  */
 static const struct vh_break *unwind(const struct vh_vcpu *vcpu, struct kvm_regs *regs,
-                                     struct kvm_sregs *sregs)
+                                     const struct kvm_sregs *sregs)
 {
     struct vmmhpc *vm = vcpu->vm;
     uint64_t frame[5]; /* RIP, CS, RFLAGS, RSP, SS */
@@ -205,37 +205,76 @@ static bool at_hook(const struct vh_debug *debug, uint64_t address)
     return false;
 }
 
+/*
+ * How far the CPU has gone past a trap: 0 where KVM leaves RIP at an OUT until it is finished, the
+ * trap's length where its emulator did the OUT. False: the OUT was none of ours.
+ */
+static bool trap_at(const struct vh_vcpu *vcpu, const struct kvm_sregs *sregs, uint64_t address,
+                    uint64_t *past)
+{
+    struct vmmhpc *vm = vcpu->vm;
+    const struct vh_debug *debug = atomic_load(&vm->debug);
+    uint64_t gpa = 0;
+    bool user = false;
+    *past = 0;
+    if (vh_debug_break_at(debug, address, false) != NULL || at_hook(debug, address)) {
+        return true;
+    }
+    const uint8_t *next = vh_debug_walk(&vm->memory, sregs, address, &gpa, &user)
+                              ? vh_memory_at(&vm->memory, gpa, 1)
+                              : NULL;
+    if (next == NULL || *next == VH_TRAP_OUT || *next == VH_TRAP_OUT_DX) {
+        return false; /* it is the guest's OUT that is being done */
+    }
+    const struct vh_break *met = vh_debug_break_at(debug, address - 1, false);
+    if (met != NULL && met->patch_count == 1) {
+        *past = 1;
+        return true;
+    }
+    met = vh_debug_break_at(debug, address - 2, false);
+    *past = 2;
+    return vcpu->run->io.port == VH_TRAP_PORT &&
+           ((met != NULL && met->patch_count == 2) || at_hook(debug, address - 2));
+}
+
+static void met_trap(struct vh_vcpu *vcpu, struct kvm_regs *regs, const struct kvm_sregs *sregs,
+                     uint64_t address)
+{
+    struct vh_debug *debug = atomic_load(&vcpu->vm->debug);
+    const struct vh_break *met = vh_debug_break_at(debug, address, false);
+    undo_trap(vcpu, regs);
+    if (met == NULL) {
+        met = unwind(vcpu, regs, sregs);
+        (void)ioctl(vcpu->fd, KVM_SET_REGS, regs);
+    }
+    if (met != NULL) {
+        stop_at(vcpu, met);
+    } else { /* the guest's own INT3: on to its handler */
+        debug->vcpus[vcpu->index].hooked = true;
+        vh_debug_stop_for(vcpu, VMMHPC_DEBUG_NONE, NULL);
+    }
+}
+
 bool vh_debug_trap(struct vh_vcpu *vcpu)
 {
     struct vmmhpc *vm = vcpu->vm;
     const struct kvm_run *run = vcpu->run;
     struct kvm_regs regs;
     struct kvm_sregs sregs;
-    if (run->io.port != VH_TRAP_PORT || run->io.direction != KVM_EXIT_IO_OUT || run->io.size != 1 ||
-        ioctl(vcpu->fd, KVM_GET_REGS, &regs) != 0 || ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) != 0) {
+    bool ours = false;
+    if (run->io.direction != KVM_EXIT_IO_OUT || run->io.size != 1 || run->io.count != 1) {
         return false;
     }
-    bool ours = false;
     (void)pthread_mutex_lock(&vm->lock);
-    struct vh_debug *debug = atomic_load(&vm->debug);
-    uint64_t base = (sregs.efer & 0x400) != 0 ? 0 : sregs.cs.base;
-    /* KVM may already have gone past the two bytes. */
-    for (uint64_t past = 0; debug != NULL && !ours && past <= 2; past += 2) {
-        uint64_t address = regs.rip - past + base;
-        const struct vh_break *met = vh_debug_break_at(debug, address, false);
-        bool hook = met == NULL && at_hook(debug, address);
-        if (met != NULL || hook) {
-            ours = true;
+    const struct vh_debug *debug = atomic_load(&vm->debug);
+    if (debug != NULL && debug->traps && ioctl(vcpu->fd, KVM_GET_REGS, &regs) == 0 &&
+        ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) == 0) {
+        uint64_t base = (sregs.efer & 0x400) != 0 ? 0 : sregs.cs.base;
+        uint64_t past = 0;
+        ours = trap_at(vcpu, &sregs, regs.rip + base, &past);
+        if (ours) {
             regs.rip -= past;
-            undo_trap(vcpu, &regs);
-            met = hook ? unwind(vcpu, &regs, &sregs) : met;
-            (void)ioctl(vcpu->fd, KVM_SET_REGS, &regs);
-            if (met != NULL) {
-                stop_at(vcpu, met);
-            } else {
-                debug->vcpus[vcpu->index].hooked = true;
-                vh_debug_stop_for(vcpu, VMMHPC_DEBUG_NONE, NULL);
-            }
+            met_trap(vcpu, &regs, &sregs, regs.rip + base);
         }
     }
     (void)pthread_mutex_unlock(&vm->lock);

@@ -239,6 +239,7 @@ suite("a disk whose machine is killed", { needs: ["linux-guest", "root"] }, () =
     );
     const count = Number(await guest.sh("cat /killed/root/count"));
     expect(count).toBeGreaterThanOrEqual(flushed);
+    expect(Number(await guest.sh("wc -c </killed/var/tmp/job"))).toBeGreaterThan(0); // fio was at work
     await guest.sh("umount /killed; mount -o bind /dev /tools/dev");
     const { code, output } = await guest.run("chroot /tools /sbin/e2fsck -fn /dev/vda1");
     expect({ code, output }).toMatchObject({ code: 0 });

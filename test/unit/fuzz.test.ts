@@ -53,6 +53,21 @@ const targets: Readonly<Record<string, Target>> = {
     dictionary: "unpack.dict",
   },
   pci: { covers: { "pci/bus.c": 75, "pci/msix.c": 70, "virtio/pci_transport.c": 75 }, maxLength: 4096 },
+  virtio_blk: { covers: { "virtio/blk.c": 85, "virtio/blk_overlay_io.c": 75 }, maxLength: 8192 },
+  virtio_net: {
+    covers: {
+      "virtio/net.c": 60,
+      "virtio/net_rx.c": 85,
+      "virtio/net_header.c": 75,
+      "virtio/net_gso.c": 80,
+      "virtio/net_stream.c": 80,
+    },
+    maxLength: 8192,
+  },
+  gdb: {
+    covers: { "gdb/packet.c": 80, "gdb/commands.c": 85, "gdb/run.c": 80, "gdb/registers.c": 70 },
+    maxLength: 4096,
+  },
   virtqueue: { covers: { "virtio/virtqueue.c": 85 }, maxLength: 8192 },
   virtio_small: {
     covers: { "virtio/rng.c": 60, "virtio/hvc.c": 55, "virtio/balloon.c": 55 },
