@@ -7,13 +7,14 @@
  *
  * GPT, one ext4 partition, systemd, network by DHCP, a login prompt on the console, Debian's cloud kernel in
  * /boot, and the programs that tests and benchmarks run: fio, iperf3, sockperf. It is never written to: give a
- * machine an overlay over it.
+ * machine an overlay over it. `node dist/harness/disk-image.js` makes it, and prints its path.
  */
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { cacheDir, cached, exists } from "./common/cache.js";
 import { TestbedError } from "./common/errors.js";
 import { findTool, requireTool, runTool } from "./common/tools.js";
@@ -207,5 +208,15 @@ async function locked<T>(path: string, work: () => Promise<T>): Promise<T> {
   } finally {
     holder.stdin.end();
     await ended;
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    console.log((await debianDisk({ log: (message) => console.error(message) })).path);
+  } catch (error) {
+    if (!(error instanceof TestbedError)) throw error;
+    console.error(`${error.message} [${error.code}]\nhint: ${error.hint}`);
+    process.exitCode = 1;
   }
 }

@@ -14,10 +14,12 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { KernelFlavour } from "../../harness/kernels.js";
 import { type Link, openLink } from "../../src/vmm/index.js";
 import { suite } from "../support/capabilities.js";
 import { LinuxGuest } from "../support/linux.js";
 import { suspiciousMessages } from "../support/linux-checks.js";
+import { FULL } from "../support/places.js";
 
 const MIB = 1 << 20;
 const MODULES = [
@@ -89,7 +91,7 @@ function hasVsock(): boolean {
   }
 }
 
-suite("devices of a Linux guest", { needs: ["linux-guest"] }, () => {
+function checks(flavour: KernelFlavour): void {
   let work: string;
   let guest: LinuxGuest;
   let hvcOut: number;
@@ -106,7 +108,8 @@ suite("devices of a Linux guest", { needs: ["linux-guest"] }, () => {
     hvcOut = openSync(path("hvc"), "w+");
     link = openLink();
     guest = await LinuxGuest.boot({
-      memory: 192 * MIB,
+      flavour,
+      memory: (flavour === "cloud" ? 192 : 320) * MIB,
       initramfs: { modules: MODULES },
       disks: [
         { path: path("disk"), serial: "SERIAL 1" },
@@ -273,7 +276,11 @@ suite("devices of a Linux guest", { needs: ["linux-guest"] }, () => {
       expect(await warnings(guest)).toEqual([]);
     });
   });
-});
+}
+
+for (const flavour of FULL ? (["cloud", "generic"] as const) : (["cloud"] as const)) {
+  suite(`devices of Debian's ${flavour} kernel`, { needs: ["linux-guest"] }, () => checks(flavour));
+}
 
 suite("a link between two Linux guests", { needs: ["linux-guest"] }, () => {
   it("carries their packets", async () => {

@@ -5,7 +5,8 @@
  *
  *     suite('dirty log', { needs: ['kvm'] }, () => { it('…', () => { … }); });
  */
-import { readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { describe } from "vitest";
 import { V3mError } from "../../src/errors.js";
 import { Kvm } from "../../src/kvm/index.js";
@@ -18,9 +19,19 @@ import { hostFacts, virtualization } from "../../src/vmm/host.js";
  * - `avx2`: guests have AVX2: the CPU has it, and KVM can give XSAVE to guests
  * - `svm`, `vmx`: that, of AMD's or Intel's kind
  * - `triple-fault`: `kvm`, and a guest's triple fault gets to KVM; in the Bochs machine its debugger stops there
+ * - `vhost-vsock`: /dev/vhost-vsock is there, or comes when its module is loaded
  * - `root`: effective user id 0
  */
-export type Capability = "kvm" | "linux-guest" | "lwk" | "avx2" | "svm" | "vmx" | "triple-fault" | "root";
+export type Capability =
+  | "kvm"
+  | "linux-guest"
+  | "lwk"
+  | "avx2"
+  | "svm"
+  | "vmx"
+  | "triple-fault"
+  | "vhost-vsock"
+  | "root";
 
 export const CAPABILITIES: readonly Capability[] = [
   "kvm",
@@ -30,6 +41,7 @@ export const CAPABILITIES: readonly Capability[] = [
   "svm",
   "vmx",
   "triple-fault",
+  "vhost-vsock",
   "root",
 ];
 
@@ -100,6 +112,9 @@ function detect(capability: Capability): string | undefined {
           ? "Bochs stops in its debugger at a guest's triple fault"
           : undefined)
       );
+    case "vhost-vsock":
+      if (!existsSync("/dev/vhost-vsock")) spawnSync("modprobe", ["vhost_vsock"], { stdio: "ignore" });
+      return existsSync("/dev/vhost-vsock") ? undefined : "no /dev/vhost-vsock";
     case "root":
       return process.geteuid?.() === 0 ? undefined : "not root";
   }
