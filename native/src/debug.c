@@ -175,7 +175,7 @@ void vmmhpc_debug_close(struct vmmhpc *vm)
 uint32_t vmmhpc_debug_features(const struct vmmhpc *vm)
 {
     const struct vh_debug *debug = atomic_load(&vm->debug);
-    return debug == NULL ? 0 : debug->features;
+    return debug == NULL ? 0 : debug->features & ~VH_DEBUG_FALSE_STEPS;
 }
 
 uint32_t vmmhpc_debug_cpus(const struct vmmhpc *vm)

@@ -8,6 +8,9 @@
 #include "internal.h"
 #include "vmmhpc_debug.h"
 
+/* A single step may stop before it has begun (seen with Bochs's VMX). Beside VMMHPC_DEBUG_*. */
+#define VH_DEBUG_FALSE_STEPS 0x10000u
+
 #define VH_DEBUG_REGISTERS 4u /* DR0 to DR3 */
 #define VH_PATCHES_MAX (2 * VMMHPC_BREAKS_MAX + 16)
 #define VH_HOOKS_MAX 4u
@@ -57,6 +60,8 @@ struct vh_hook {
 struct vh_debug_vcpu {
     uint8_t action; /* enum vmmhpc_debug_action */
     bool hooked;    /* stands at a hook, on its way to the guest's own handler */
+    bool again;     /* the step is tried a second time */
+    uint64_t from;  /* where a step began; linear */
     bool stray;     /* saved flags of the guest may hold a trap flag of ours */
     struct vmmhpc_debug_stop stop;
 };
@@ -107,6 +112,7 @@ void vh_debug_set_actions(struct vmmhpc *vm, const uint8_t *actions);
 void vh_debug_stop_for(struct vh_vcpu *vcpu, uint32_t reason, const struct vh_break *met);
 
 /* debug_probe.c */
+/** VMMHPC_DEBUG_* and VH_DEBUG_FALSE_STEPS. */
 uint32_t vh_debug_probe(int kvm_fd);
 
 /* debug_memory.c */

@@ -142,6 +142,13 @@ static bool stops(const struct probe *probe, const struct kvm_guest_debug *debug
            probe->run->debug.arch.exception == exception && probe->run->debug.arch.pc == where;
 }
 
+static bool goes_on(const struct probe *probe, const struct kvm_guest_debug *debug, uint64_t where)
+{
+    return ioctl(probe->vcpu, KVM_SET_GUEST_DEBUG, debug) == 0 &&
+           ioctl(probe->vcpu, KVM_RUN, 0) == 0 && probe->run->exit_reason == KVM_EXIT_DEBUG &&
+           probe->run->debug.arch.pc == where;
+}
+
 static uint32_t try_all(const struct probe *probe)
 {
     uint32_t features = 0;
@@ -150,6 +157,8 @@ static uint32_t try_all(const struct probe *probe)
     struct kvm_guest_debug hard = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP};
     if (stops(probe, &step, CODE, STORE, 1)) {
         features |= VMMHPC_DEBUG_STEP;
+    } else if (stops(probe, &step, CODE, CODE, 1) && goes_on(probe, &step, STORE)) {
+        features |= VMMHPC_DEBUG_STEP | VH_DEBUG_FALSE_STEPS;
     }
     if (stops(probe, &int3, INT3, INT3, 3)) {
         features |= VMMHPC_DEBUG_INT3;

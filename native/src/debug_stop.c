@@ -6,6 +6,16 @@
 #include "debug.h"
 #include "machine.h"
 
+static uint64_t linear_rip(const struct vh_vcpu *vcpu)
+{
+    struct kvm_regs regs;
+    struct kvm_sregs sregs;
+    if (ioctl(vcpu->fd, KVM_GET_REGS, &regs) != 0 || ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) != 0) {
+        return 0;
+    }
+    return regs.rip + ((sregs.efer & 0x400) != 0 ? 0 : sregs.cs.base);
+}
+
 void vh_debug_arm(struct vh_vcpu *vcpu)
 {
     struct vmmhpc *vm = vcpu->vm;
@@ -28,6 +38,7 @@ void vh_debug_arm(struct vh_vcpu *vcpu)
         if (steps || (debug->comparing && mine->action == VMMHPC_DEBUG_RUN)) {
             set.control |= KVM_GUESTDBG_SINGLESTEP;
             mine->stray = true;
+            mine->from = (debug->features & VH_DEBUG_FALSE_STEPS) != 0 ? linear_rip(vcpu) : 0;
         }
         if (steps && (debug->features & VMMHPC_DEBUG_BLOCKIRQ) != 0) {
             set.control |= 0x00100000; /* KVM_GUESTDBG_BLOCKIRQ, since Linux 5.16 */
@@ -99,7 +110,7 @@ static void clear_trap_flag(const struct vh_vcpu *vcpu)
 static bool debug_exception(struct vh_vcpu *vcpu, const struct kvm_debug_exit_arch *arch)
 {
     struct vh_debug *debug = atomic_load(&vcpu->vm->debug);
-    const struct vh_debug_vcpu *mine = &debug->vcpus[vcpu->index];
+    struct vh_debug_vcpu *mine = &debug->vcpus[vcpu->index];
     uint8_t resumed = debug->resumed[vcpu->index];
     for (uint32_t slot = 0; slot < VH_DEBUG_REGISTERS; slot++) {
         const struct vh_break *met = vh_debug_break_in(debug, slot);
@@ -119,6 +130,12 @@ static bool debug_exception(struct vh_vcpu *vcpu, const struct kvm_debug_exit_ar
     if (changed != NULL) {
         vh_debug_stop_for(vcpu, VMMHPC_DEBUG_WATCH, changed);
     } else if (resumed == VMMHPC_DEBUG_STEP_ONE || debug->stepping_over) {
+        if ((debug->features & VH_DEBUG_FALSE_STEPS) != 0 && arch->pc == mine->from &&
+            !mine->again) {
+            mine->again = true; /* once: it may be a jump to itself */
+            return false;
+        }
+        mine->again = false;
         vh_debug_stop_for(vcpu, VMMHPC_DEBUG_STEPPED, NULL);
     } else if (debug->comparing) {
         vh_debug_place(vcpu);
@@ -152,14 +169,6 @@ void vh_debug_exit(struct vh_vcpu *vcpu)
     if (!done) {
         vh_debug_arm(vcpu);
     }
-}
-
-/* Let KVM finish the OUT, and stand where it was. */
-static void undo_trap(const struct vh_vcpu *vcpu, const struct kvm_regs *regs)
-{
-    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    (void)ioctl(vcpu->fd, KVM_RUN, 0);
-    (void)ioctl(vcpu->fd, KVM_SET_REGS, regs);
 }
 
 /*
@@ -205,36 +214,44 @@ static bool at_hook(const struct vh_debug *debug, uint64_t address)
     return false;
 }
 
-/*
- * How far the CPU has gone past a trap: 0 where KVM leaves RIP at an OUT until it is finished, the
- * trap's length where its emulator did the OUT. False: the OUT was none of ours.
- */
-static bool trap_at(const struct vh_vcpu *vcpu, const struct kvm_sregs *sregs, uint64_t address,
-                    uint64_t *past)
+/* Does a trap of so many bytes stand at an address? */
+static bool trap_at(const struct vh_vcpu *vcpu, uint64_t address, uint32_t bytes)
 {
-    struct vmmhpc *vm = vcpu->vm;
-    const struct vh_debug *debug = atomic_load(&vm->debug);
-    uint64_t gpa = 0;
-    bool user = false;
-    *past = 0;
-    if (vh_debug_break_at(debug, address, false) != NULL || at_hook(debug, address)) {
-        return true;
+    const struct vh_debug *debug = atomic_load(&vcpu->vm->debug);
+    const struct vh_break *met = vh_debug_break_at(debug, address, false);
+    uint32_t found = met != NULL ? met->patch_count : at_hook(debug, address) ? 2 : 0;
+    return found == bytes && (bytes == 1 || vcpu->run->io.port == VH_TRAP_PORT);
+}
+
+/*
+ * Where the OUT is that the vCPU came out for, if it may be a trap: KVM leaves RIP at it until it
+ * is finished, but KVM's emulator has gone past it already. Finishing it tells: that costs nothing,
+ * and what was to be written is still there. False: it was none of ours.
+ */
+static bool find_trap(const struct vh_vcpu *vcpu, struct kvm_regs *regs, uint64_t base)
+{
+    struct kvm_run *run = vcpu->run;
+    uint64_t at = regs->rip + base;
+    bool here = trap_at(vcpu, at, 1) || trap_at(vcpu, at, 2);
+    uint32_t behind = trap_at(vcpu, at - 1, 1) ? 1 : trap_at(vcpu, at - 2, 2) ? 2 : 0;
+    if (!here && behind == 0) {
+        return false;
     }
-    const uint8_t *next = vh_debug_walk(&vm->memory, sregs, address, &gpa, &user)
-                              ? vh_memory_at(&vm->memory, gpa, 1)
-                              : NULL;
-    if (next == NULL || *next == VH_TRAP_OUT || *next == VH_TRAP_OUT_DX) {
-        return false; /* it is the guest's OUT that is being done */
+    struct kvm_run saved; /* the data lies behind it and is left alone */
+    struct kvm_regs after;
+    memcpy(&saved, run, sizeof(saved));
+    __atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    (void)ioctl(vcpu->fd, KVM_RUN, 0);
+    run->exit_reason = saved.exit_reason;
+    run->io = saved.io;
+    if (ioctl(vcpu->fd, KVM_GET_REGS, &after) != 0) {
+        return false;
     }
-    const struct vh_break *met = vh_debug_break_at(debug, address - 1, false);
-    if (met != NULL && met->patch_count == 1) {
-        *past = 1;
-        return true;
+    if (after.rip != regs->rip) {
+        return here;
     }
-    met = vh_debug_break_at(debug, address - 2, false);
-    *past = 2;
-    return vcpu->run->io.port == VH_TRAP_PORT &&
-           ((met != NULL && met->patch_count == 2) || at_hook(debug, address - 2));
+    regs->rip -= behind;
+    return behind != 0;
 }
 
 static void met_trap(struct vh_vcpu *vcpu, struct kvm_regs *regs, const struct kvm_sregs *sregs,
@@ -242,11 +259,10 @@ static void met_trap(struct vh_vcpu *vcpu, struct kvm_regs *regs, const struct k
 {
     struct vh_debug *debug = atomic_load(&vcpu->vm->debug);
     const struct vh_break *met = vh_debug_break_at(debug, address, false);
-    undo_trap(vcpu, regs);
     if (met == NULL) {
         met = unwind(vcpu, regs, sregs);
-        (void)ioctl(vcpu->fd, KVM_SET_REGS, regs);
     }
+    (void)ioctl(vcpu->fd, KVM_SET_REGS, regs);
     if (met != NULL) {
         stop_at(vcpu, met);
     } else { /* the guest's own INT3: on to its handler */
@@ -270,10 +286,8 @@ bool vh_debug_trap(struct vh_vcpu *vcpu)
     if (debug != NULL && debug->traps && ioctl(vcpu->fd, KVM_GET_REGS, &regs) == 0 &&
         ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) == 0) {
         uint64_t base = (sregs.efer & 0x400) != 0 ? 0 : sregs.cs.base;
-        uint64_t past = 0;
-        ours = trap_at(vcpu, &sregs, regs.rip + base, &past);
+        ours = find_trap(vcpu, &regs, base);
         if (ours) {
-            regs.rip -= past;
             met_trap(vcpu, &regs, &sregs, regs.rip + base);
         }
     }

@@ -28,16 +28,15 @@ export class Gdb implements AsyncDisposable {
   #changed: () => void = () => {};
 
   private constructor(args: readonly string[]) {
-    this.child = spawn("gdb", ["-nx", "-q", ...args], {
-      stdio: ["pipe", "pipe", "pipe"],
+    // One pipe for both: what a command says comes before the mark behind it.
+    this.child = spawn("sh", ["-c", 'exec gdb -nx -q "$@" 2>&1', "gdb", ...args], {
+      stdio: ["pipe", "pipe", "ignore"],
       env: { ...process.env, LC_ALL: "C", DEBUGINFOD_URLS: "" },
     });
-    const keep = (chunk: Buffer) => {
+    this.child.stdout?.on("data", (chunk: Buffer) => {
       this.text += chunk.toString("latin1");
       this.#changed();
-    };
-    this.child.stdout?.on("data", keep);
-    this.child.stderr?.on("data", keep);
+    });
     this.child.stdin?.on("error", () => {});
     this.child.on("close", () => {
       this.#over = true;

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+/** native/gdb/gdb.h and vmmhpc_debug.h against their TypeScript tables; the argument of --gdb. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { DebugFeature, GDB_SIGNATURES, GDB_WAIT, VmmhpcGdbConfig } from "../../src/ffi/gdb.js";
+import { packageRoot } from "../../src/ffi/library.js";
+import { planGdb } from "../../src/v2m/gdb-options.js";
+import { gdbEndpoint } from "../../src/vmm/gdb.js";
+import { evaluate, expectations } from "../support/c-layout.js";
+
+const root = packageRoot();
+const flags = ["native/include", "native/gdb"].map((directory) => `-I${join(root, directory)}`);
+const header = readFileSync(join(root, "native/gdb/gdb.h"), "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
+
+describe("gdb.h", () => {
+  it("has the structure and the constants of the tables", () => {
+    const rows = [
+      ...expectations(VmmhpcGdbConfig),
+      ["VMMHPC_GDB_WAIT", BigInt(GDB_WAIT)] as const,
+      ...Object.entries(DebugFeature).map(
+        ([name, value]) => [`VMMHPC_DEBUG_${name}`, BigInt(value)] as const,
+      ),
+    ];
+    const answers = evaluate(
+      ['"gdb.h"', '"vmmhpc_debug.h"'],
+      rows.map(([expression]) => expression),
+      flags,
+    );
+    expect(rows.filter(([expression, value]) => answers.get(expression) !== value)).toEqual([]);
+  });
+
+  it("has its functions all bound, with its types", () => {
+    const koffiType = (c: string) => (c.includes("*") ? "void *" : c.trim().replace(/\s*\w+$/, ""));
+    const inC = [...header.matchAll(/VMMHPC_API (\w+)\s+(\w+)\(([^)]*)\);/g)].map(
+      ([, result, name, parameters = ""]) => [name, result, parameters.split(",").map(koffiType)],
+    );
+    expect(Object.values(GDB_SIGNATURES)).toEqual(inC);
+  });
+});
+
+describe("--gdb", () => {
+  it("takes a port or a path", () => {
+    expect(gdbEndpoint("1234")).toEqual({ port: 1234 });
+    expect(gdbEndpoint("./1234")).toEqual({ path: "./1234" });
+    expect(planGdb({ gdb: "0", gdbWait: true })).toEqual({ port: 0, wait: true });
+    expect(planGdb({})).toBeUndefined();
+  });
+
+  it("says what is wrong", () => {
+    expect(() => gdbEndpoint("65536")).toThrow(/not a TCP port/);
+    expect(() => planGdb({ gdb: "" })).toThrow(/--gdb .*not the path of a socket/);
+    expect(() => planGdb({ gdb: "x".repeat(108) })).toThrow(/not the path/);
+    expect(() => planGdb({ gdbWait: true })).toThrow(/--gdb-wait needs --gdb/);
+  });
+});
