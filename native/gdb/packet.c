@@ -123,7 +123,7 @@ bool gd_session_feed(struct gd_session *session, const uint8_t *data, size_t byt
 {
     /* A browser that was led here would begin with a method's name. */
     if (bytes > 0 && !session->any_input) {
-        if (memchr("+-$\3", data[0], 4) == NULL) {
+        if (data[0] != '+' && data[0] != '-' && data[0] != '$' && data[0] != INTERRUPT) {
             return false;
         }
         session->any_input = true;

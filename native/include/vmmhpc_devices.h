@@ -110,8 +110,9 @@ VMMHPC_API int32_t vmmhpc_balloon_get(struct vmmhpc *vm, struct vmmhpc_balloon_s
 VMMHPC_API int32_t vmmhpc_add_vsock(struct vmmhpc *vm, uint64_t cid, uint32_t *id,
                                     struct vmmhpc_error *err);
 
-#define VMMHPC_PMEM_READ_ONLY 1u /* shared between machines; writes are kept by this one and lost  \
-                                  */
+#define VMMHPC_PMEM_READ_ONLY                                                                      \
+    1u /* shared between machines; writes are kept by this one and lost                            \
+        */
 
 /** Persistent memory backed by a file, whose size is a multiple of 2 MiB. */
 struct vmmhpc_pmem {

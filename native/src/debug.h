@@ -8,8 +8,10 @@
 #include "internal.h"
 #include "vmmhpc_debug.h"
 
-/* A single step may stop before it has begun (seen with Bochs's VMX). Beside VMMHPC_DEBUG_*. */
+/* A single step may end before it has begun: with Bochs's VMX at every EPT violation on the way, as
+ * if the trap flag had done its work. Beside VMMHPC_DEBUG_*. */
 #define VH_DEBUG_FALSE_STEPS 0x10000u
+#define VH_FALSE_STEPS_MAX 64u /* in a row: then it was true, a jump to itself */
 
 #define VH_DEBUG_REGISTERS 4u /* DR0 to DR3 */
 #define VH_PATCHES_MAX (2 * VMMHPC_BREAKS_MAX + 16)
@@ -60,9 +62,9 @@ struct vh_hook {
 struct vh_debug_vcpu {
     uint8_t action; /* enum vmmhpc_debug_action */
     bool hooked;    /* stands at a hook, on its way to the guest's own handler */
-    bool again;     /* the step is tried a second time */
-    uint64_t from;  /* where a step began; linear */
     bool stray;     /* saved flags of the guest may hold a trap flag of ours */
+    uint32_t false_steps;
+    struct kvm_regs before; /* a step, where there are false ones */
     struct vmmhpc_debug_stop stop;
 };
 

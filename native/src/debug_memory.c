@@ -178,7 +178,7 @@ static int32_t copy(struct vmmhpc *vm, uint32_t vcpu, uint64_t address, uint8_t 
         if (to != NULL) {
             memcpy(to + count, memory, piece);
             hide_patches(debug, gpa, to + count, piece);
-        } else {
+        } else if (from != NULL) {
             memcpy(memory, from + count, piece);
             keep_patches(debug, gpa, memory, from + count, piece);
         }

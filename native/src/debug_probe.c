@@ -142,11 +142,19 @@ static bool stops(const struct probe *probe, const struct kvm_guest_debug *debug
            probe->run->debug.arch.exception == exception && probe->run->debug.arch.pc == where;
 }
 
-static bool goes_on(const struct probe *probe, const struct kvm_guest_debug *debug, uint64_t where)
+/* The step that did not lead to `where`: does it, when it is tried again? */
+static bool goes_on(const struct probe *probe, const struct kvm_guest_debug *debug, uint64_t from,
+                    uint64_t where)
 {
-    return ioctl(probe->vcpu, KVM_SET_GUEST_DEBUG, debug) == 0 &&
-           ioctl(probe->vcpu, KVM_RUN, 0) == 0 && probe->run->exit_reason == KVM_EXIT_DEBUG &&
-           probe->run->debug.arch.pc == where;
+    for (uint32_t i = 0; i < VH_FALSE_STEPS_MAX && probe->run->exit_reason == KVM_EXIT_DEBUG &&
+                         probe->run->debug.arch.pc == from;
+         i++) {
+        if (ioctl(probe->vcpu, KVM_SET_GUEST_DEBUG, debug) != 0 ||
+            ioctl(probe->vcpu, KVM_RUN, 0) != 0) {
+            return false;
+        }
+    }
+    return probe->run->exit_reason == KVM_EXIT_DEBUG && probe->run->debug.arch.pc == where;
 }
 
 static uint32_t try_all(const struct probe *probe)
@@ -155,9 +163,10 @@ static uint32_t try_all(const struct probe *probe)
     struct kvm_guest_debug step = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP};
     struct kvm_guest_debug int3 = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP};
     struct kvm_guest_debug hard = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP};
+    /* First of all: with a new vCPU false steps are many. */
     if (stops(probe, &step, CODE, STORE, 1)) {
         features |= VMMHPC_DEBUG_STEP;
-    } else if (stops(probe, &step, CODE, CODE, 1) && goes_on(probe, &step, STORE)) {
+    } else if (goes_on(probe, &step, CODE, STORE)) {
         features |= VMMHPC_DEBUG_STEP | VH_DEBUG_FALSE_STEPS;
     }
     if (stops(probe, &int3, INT3, INT3, 3)) {

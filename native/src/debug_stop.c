@@ -6,16 +6,6 @@
 #include "debug.h"
 #include "machine.h"
 
-static uint64_t linear_rip(const struct vh_vcpu *vcpu)
-{
-    struct kvm_regs regs;
-    struct kvm_sregs sregs;
-    if (ioctl(vcpu->fd, KVM_GET_REGS, &regs) != 0 || ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) != 0) {
-        return 0;
-    }
-    return regs.rip + ((sregs.efer & 0x400) != 0 ? 0 : sregs.cs.base);
-}
-
 void vh_debug_arm(struct vh_vcpu *vcpu)
 {
     struct vmmhpc *vm = vcpu->vm;
@@ -38,7 +28,9 @@ void vh_debug_arm(struct vh_vcpu *vcpu)
         if (steps || (debug->comparing && mine->action == VMMHPC_DEBUG_RUN)) {
             set.control |= KVM_GUESTDBG_SINGLESTEP;
             mine->stray = true;
-            mine->from = (debug->features & VH_DEBUG_FALSE_STEPS) != 0 ? linear_rip(vcpu) : 0;
+            if ((debug->features & VH_DEBUG_FALSE_STEPS) != 0) {
+                (void)ioctl(vcpu->fd, KVM_GET_REGS, &mine->before);
+            }
         }
         if (steps && (debug->features & VMMHPC_DEBUG_BLOCKIRQ) != 0) {
             set.control |= 0x00100000; /* KVM_GUESTDBG_BLOCKIRQ, since Linux 5.16 */
@@ -106,11 +98,26 @@ static void clear_trap_flag(const struct vh_vcpu *vcpu)
     }
 }
 
+/* Nothing has changed since it began. */
+static bool is_false_step(const struct vh_vcpu *vcpu)
+{
+    struct vh_debug *debug = atomic_load(&vcpu->vm->debug);
+    struct vh_debug_vcpu *mine = &debug->vcpus[vcpu->index];
+    struct kvm_regs now;
+    if ((debug->features & VH_DEBUG_FALSE_STEPS) == 0 || ioctl(vcpu->fd, KVM_GET_REGS, &now) != 0 ||
+        memcmp(&now, &mine->before, sizeof(now)) != 0 ||
+        ++mine->false_steps == VH_FALSE_STEPS_MAX) {
+        mine->false_steps = 0;
+        return false;
+    }
+    return true;
+}
+
 /* A debug exception (AMD64 manual, volume 2, 13.1.1.3). False: the run goes on, armed anew. */
 static bool debug_exception(struct vh_vcpu *vcpu, const struct kvm_debug_exit_arch *arch)
 {
     struct vh_debug *debug = atomic_load(&vcpu->vm->debug);
-    struct vh_debug_vcpu *mine = &debug->vcpus[vcpu->index];
+    const struct vh_debug_vcpu *mine = &debug->vcpus[vcpu->index];
     uint8_t resumed = debug->resumed[vcpu->index];
     for (uint32_t slot = 0; slot < VH_DEBUG_REGISTERS; slot++) {
         const struct vh_break *met = vh_debug_break_in(debug, slot);
@@ -130,12 +137,9 @@ static bool debug_exception(struct vh_vcpu *vcpu, const struct kvm_debug_exit_ar
     if (changed != NULL) {
         vh_debug_stop_for(vcpu, VMMHPC_DEBUG_WATCH, changed);
     } else if (resumed == VMMHPC_DEBUG_STEP_ONE || debug->stepping_over) {
-        if ((debug->features & VH_DEBUG_FALSE_STEPS) != 0 && arch->pc == mine->from &&
-            !mine->again) {
-            mine->again = true; /* once: it may be a jump to itself */
+        if (is_false_step(vcpu)) {
             return false;
         }
-        mine->again = false;
         vh_debug_stop_for(vcpu, VMMHPC_DEBUG_STEPPED, NULL);
     } else if (debug->comparing) {
         vh_debug_place(vcpu);
@@ -183,7 +187,7 @@ static const struct vh_break *unwind(const struct vh_vcpu *vcpu, struct kvm_regs
     for (uint32_t i = 0; i < 5; i++) {
         uint64_t gpa = 0;
         bool user = false;
-        const void *at = vh_debug_walk(&vm->memory, sregs, regs->rsp + 8 * i, &gpa, &user)
+        const void *at = vh_debug_walk(&vm->memory, sregs, regs->rsp + 8ull * i, &gpa, &user)
                              ? vh_memory_at(&vm->memory, gpa, 8)
                              : NULL;
         if (at == NULL) {

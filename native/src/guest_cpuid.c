@@ -272,7 +272,7 @@ uint32_t vh_cpuid_physical_bits(int kvm_fd)
 {
     struct kvm_cpuid2 *cpuid = NULL;
     uint32_t bits = 36;
-    if (vh_cpuid_supported(kvm_fd, &cpuid, NULL) == VMMHPC_OK) {
+    if (vh_cpuid_supported(kvm_fd, &cpuid, NULL) == VMMHPC_OK && cpuid != NULL) {
         for (uint32_t i = 0; i < cpuid->nent; i++) {
             if (cpuid->entries[i].function == 0x80000008u) {
                 bits = cpuid->entries[i].eax & 0xff;

@@ -33,7 +33,7 @@ function machine(place: "amd" | "intel", results: string, limitS: number): Stage
   return {
     name: place,
     argv: [process.execPath, "dist/harness/main.js", ...options, "--", ...runner],
-    after: ["prepare"],
+    after: place === "amd" ? ["prepare", "disk-image"] : ["prepare"],
     results: { place, file: join(out, `${place}.json`) },
   };
 }
@@ -44,6 +44,7 @@ export function stages(results: string): Stage[] {
   const prepare = [process.execPath, "dist/harness/main.js", "--cpu", "amd", "--prepare"];
   return [
     { name: "prepare", argv: prepare },
+    { name: "disk-image", argv: [process.execPath, "dist/harness/disk-image.js"] },
     { name: "biome", argv: ["npx", "--no-install", "biome", "check", "--error-on-warnings", "."] },
     { name: "tsc", argv: ["npx", "--no-install", "tsc", "--noEmit", "-p", "tsconfig.json"] },
     {

@@ -33,7 +33,7 @@ static void put(uint8_t *config, uint32_t offset, uint32_t bytes, uint32_t value
 static uint64_t programmed(const struct vh_pci_device *device, uint32_t bar)
 {
     uint64_t value = 0;
-    memcpy(&value, device->config + VH_PCI_BAR0 + 8 * bar, 8);
+    memcpy(&value, device->config + VH_PCI_BAR0 + (size_t)8 * bar, 8);
     return value & ~0xfull;
 }
 
@@ -253,7 +253,7 @@ static void power_on(struct vh_pci_device *device)
     for (uint32_t i = 0; i < VH_PCI_BARS; i++) {
         if (device->bars[i].bytes != 0) {
             uint64_t value = device->bar_home[i] | BAR_TYPE_64;
-            memcpy(device->config + VH_PCI_BAR0 + 8 * i, &value, 8);
+            memcpy(device->config + VH_PCI_BAR0 + (size_t)8 * i, &value, 8);
         }
     }
     update_bars(device);
@@ -276,7 +276,7 @@ static int32_t place_bars(struct vmmhpc *vm, struct vh_pci_device *device, struc
         device->bar_home[i] = gpa;
         bus->next_bar = gpa + bytes;
         uint64_t mask = ~(bytes - 1);
-        memcpy(device->writable + VH_PCI_BAR0 + 8 * i, &mask, 8);
+        memcpy(device->writable + VH_PCI_BAR0 + (size_t)8 * i, &mask, 8);
     }
     return VMMHPC_OK;
 }

@@ -36,11 +36,11 @@ int32_t vh_msix_init(struct vh_pci_device *device, struct vmmhpc_error *err)
     msix->vectors = calloc(count, sizeof(msix->vectors[0]));
     msix->capability = vh_pci_capability(device, CAPABILITY_ID, CAPABILITY_BYTES);
     msix->bar = device->msix_bar;
-    int32_t status = VMMHPC_OK;
     if (msix->table == NULL || msix->vectors == NULL || msix->capability == 0) {
-        status =
-            vh_fail(err, VMMHPC_E_NO_MEMORY, 0, count, "no memory for %u MSI-X vectors", count);
+        vh_msix_destroy(device);
+        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, count, "no memory for %u MSI-X vectors", count);
     }
+    int32_t status = VMMHPC_OK;
     for (uint32_t i = 0; status == VMMHPC_OK && i < count; i++) {
         msix->vectors[i].fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         msix->table[i][3] = VECTOR_MASKED;
@@ -69,7 +69,7 @@ int32_t vh_msix_init(struct vh_pci_device *device, struct vmmhpc_error *err)
 void vh_msix_destroy(struct vh_pci_device *device)
 {
     struct vh_msix *msix = &device->msix;
-    for (uint32_t i = 0; i < msix->count; i++) {
+    for (uint32_t i = 0; msix->vectors != NULL && i < msix->count; i++) {
         (void)close(msix->vectors[i].fd);
     }
     free(msix->vectors);
