@@ -3,7 +3,7 @@
 import { once } from "node:events";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { VmmError } from "../../src/errors.js";
@@ -37,10 +37,12 @@ async function unusable(): Promise<string | undefined> {
 
 const reason = await unusable();
 
-function gdbSuite(name: string, body: () => void): void {
-  if (reason === undefined) suite(name, { needs: ["kvm"] }, body);
-  else describe(name, { skip: true, meta: { needs: ["kvm"], skipReason: reason } }, body);
+function gdbSuite(name: string, body: () => void, why = reason): void {
+  if (why === undefined) suite(name, { needs: ["kvm"] }, body);
+  else describe(name, { skip: true, meta: { needs: ["kvm"], skipReason: why } }, body);
 }
+
+const noNetwork = networkInterfaces().lo === undefined ? "no network, not even 127.0.0.1" : undefined;
 
 gdbSuite("gdb on a tiny guest", () => {
   let directory: string;
@@ -219,11 +221,18 @@ gdbSuite("gdb on a tiny guest", () => {
 });
 
 gdbSuite("gdb and a machine's life", () => {
-  it("waits before the first instruction, on TCP", async () => {
+  let directory: string;
+  let sockets = 0;
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), "v3m-gdb-"));
+  });
+  afterAll(() => rmSync(directory, { recursive: true, force: true }));
+  const newSocket = () => join(directory, `socket${sockets++}`);
+
+  it("waits before the first instruction", async () => {
     await using machine = await Machine.create(guest("hello"));
     const transcript = new Transcript(machine);
-    const server = machine.gdb({ wait: true });
-    expect(server.port).toBeGreaterThan(0);
+    const server = machine.gdb({ path: newSocket(), wait: true });
     machine.start();
     await using gdb = await Gdb.start();
     await gdb.run(server.command);
@@ -235,7 +244,7 @@ gdbSuite("gdb and a machine's life", () => {
 
   it("is switched off by kill", async () => {
     await using machine = await Machine.create(busy(0));
-    const server = machine.gdb();
+    const server = machine.gdb({ path: newSocket() });
     machine.start();
     await using gdb = await Gdb.start();
     await gdb.run(server.command);
@@ -245,7 +254,7 @@ gdbSuite("gdb and a machine's life", () => {
 
   it("is paused and resumed while gdb holds it", async () => {
     await using machine = await Machine.create(busy(0));
-    const server = machine.gdb();
+    const server = machine.gdb({ path: newSocket() });
     machine.start();
     await using gdb = await Gdb.start();
     await gdb.run(server.command);
@@ -259,7 +268,7 @@ gdbSuite("gdb and a machine's life", () => {
 
   it("is disposed of while gdb holds it", async () => {
     const machine = await Machine.create(busy(0));
-    const server = machine.gdb();
+    const server = machine.gdb({ path: newSocket() });
     machine.start();
     await using gdb = await Gdb.start();
     await gdb.run(server.command);
@@ -279,8 +288,9 @@ gdbSuite("gdb and a machine's life", () => {
 
 gdbSuite("gdb on two vCPUs", () => {
   it("shows two threads; one is stepped, the other stands", async () => {
+    const path = join(tmpdir(), `v3m-gdb-${process.pid}`);
     await using machine = await Machine.create(busy(0, { cpus: 2 }));
-    const server = machine.gdb();
+    const server = machine.gdb({ path });
     const transcript = new Transcript(machine);
     machine.start();
     await transcript.until("busy: ready");
@@ -294,3 +304,27 @@ gdbSuite("gdb on two vCPUs", () => {
     expect(await gdb.run("thread apply 2 output/x $rip")).toBe(other);
   });
 });
+
+gdbSuite(
+  "gdb over TCP",
+  () => {
+    it("is there on 127.0.0.1 only", async () => {
+      await using machine = await Machine.create(busy(0));
+      const server = machine.gdb({ port: 0 });
+      expect(server.port).toBeGreaterThan(0);
+      expect(server.command).toBe(`target remote 127.0.0.1:${server.port}`);
+      machine.start();
+      await using gdb = await Gdb.start();
+      await gdb.run(server.command);
+      expect(await gdb.run("info threads")).toContain("Thread 1");
+      const others = Object.values(networkInterfaces())
+        .flat()
+        .filter((address) => address?.family === "IPv4" && !address.internal);
+      for (const other of others) {
+        const socket = connect(server.port ?? 0, other?.address);
+        expect((await once(socket, "error"))[0]).toMatchObject({ code: "ECONNREFUSED" });
+      }
+    });
+  },
+  reason ?? noNetwork,
+);
