@@ -117,6 +117,14 @@ suite("Debian from a disk", { needs: ["linux-guest", "root"] }, () => {
 
   it("installs a package with apt through user networking", async () => {
     const source = `deb [trusted=yes] http://${gateway}:${files.port} ./`;
+    // First from Debian's own mirror, where this computer reaches it: most emulated ones do not.
+    const mirrored = await fetch("http://deb.debian.org/debian/dists/stable/InRelease", {
+      signal: AbortSignal.timeout(10_000),
+    }).then(
+      (answer) => answer.ok,
+      () => false,
+    );
+    if (mirrored) expect(await guest.sh("apt-get update")).toMatch(/^Fetched /m);
     await guest.sh(
       `rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*; echo '${source}' >/etc/apt/sources.list`,
     );
@@ -137,28 +145,6 @@ suite("Debian from a disk", { needs: ["linux-guest", "root"] }, () => {
     guest.type("systemctl poweroff\n");
     expect(await guest.ended()).toMatchObject({ state: "stopped", cause: "poweroff" });
   });
-});
-
-suite("Debian's mirror", { needs: ["linux-guest", "root"] }, () => {
-  it(
-    "is reached by apt-get update, where this computer reaches it",
-    async (context) => {
-      const url = "http://deb.debian.org/debian/dists/stable/InRelease";
-      const reached = await fetch(url, { signal: AbortSignal.timeout(10_000) }).then(
-        (answer) => answer.ok,
-        () => false,
-      );
-      if (!reached) {
-        context.task.meta.skipReason = "no mirror in reach of this computer";
-        return context.skip();
-      }
-      const disk = await debianDisk();
-      await using guest = await LinuxGuest.bootDisk(disk, { nets: [{ kind: "user" }] });
-      await guest.login(disk);
-      expect(await guest.sh("apt-get update")).toMatch(/^Fetched /m);
-    },
-    patience(2),
-  );
 });
 
 suite("Debian rebooted", { needs: ["linux-guest", "root"] }, () => {
