@@ -184,6 +184,7 @@ enum vmmhpc_stop_reason {
     VMMHPC_STOP_RUN_FAILED = 8,     /* KVM_RUN itself failed; sys_errno says why */
     VMMHPC_STOP_RESET_FAILED = 9,   /* the machine could not be built again after a reset */
     VMMHPC_STOP_GUEST_CRASH = 10,   /* the guest reported its own crash */
+    VMMHPC_STOP_MONITOR_ENDED = 11, /* the process that ran it is gone (vmmhpc_monitor.h) */
 };
 
 /** How and where a machine stopped. Registers are meaningful where has_registers is 1. */
@@ -232,6 +233,9 @@ VMMHPC_API int32_t vmmhpc_get_stop_info(const struct vmmhpc *vm, struct vmmhpc_s
  */
 VMMHPC_API int32_t vmmhpc_vcpu_run(struct vmmhpc *vm, uint32_t vcpu, struct vmmhpc_error *err);
 
+/** Is this handle's machine in a monitor process (vmmhpc_monitor.h)? */
+VMMHPC_API uint32_t vmmhpc_is_remote(const struct vmmhpc *vm);
+
 /* ------------------------------------------------------------------ events */
 
 enum vmmhpc_event_type {
@@ -249,8 +253,8 @@ struct vmmhpc_event {
 
 /**
  * Open the machine's event stream: a UNIX stream socket that carries struct vmmhpc_event records
- * and ends (EOF) when the machine is destroyed. The caller owns *fd. One stream a machine: a second
- * call replaces the first.
+ * and ends (EOF) when the machine is destroyed. The caller owns *fd. At most 8 a machine (E_LIMIT);
+ * one whose reader has gone is given back at the next event.
  */
 VMMHPC_API int32_t vmmhpc_open_events(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err);
 
@@ -265,6 +269,16 @@ VMMHPC_API int32_t vmmhpc_console_attach(struct vmmhpc *vm, int32_t in_fd, int32
 
 /** Make a UNIX stream socket pair, attach the machine to one end, give the other to the caller. */
 VMMHPC_API int32_t vmmhpc_console_open(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err);
+
+/**
+ * As vmmhpc_console_open(), for a machine in a monitor, with what was kept of the past first.
+ * E_STATE: somebody else is attached; with `steal` their stream ends. Also allowed in this process,
+ * where there is no past.
+ */
+VMMHPC_API int32_t vmmhpc_console_join(struct vmmhpc *vm, uint32_t steal, int32_t *fd,
+                                       struct vmmhpc_error *err);
+/** Nobody is attached any more; the guest goes on. */
+VMMHPC_API int32_t vmmhpc_console_detach(struct vmmhpc *vm, struct vmmhpc_error *err);
 
 /* ------------------------------------------------------------------ guest memory */
 

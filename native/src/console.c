@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "console_history.h"
 #include "machine.h"
 
 /* What a pipe that polls as writable takes without blocking (POSIX PIPE_BUF is at least 512). */
@@ -35,6 +36,7 @@ void vh_console_close(struct vmmhpc *vm)
 {
     close_end(&vm->console.in_fd);
     close_end(&vm->console.out_fd);
+    vh_history_unmap(&vm->console);
 }
 
 /* Readiness without changing the descriptor's flags, which other processes may share. */
@@ -48,7 +50,7 @@ static void disconnect_output(struct vmmhpc *vm)
 {
     close_end(&vm->console.out_fd);
     vm->console.out_blocked = false;
-    vh_uart_connect(&vm->uart, false);
+    vh_uart_connect(&vm->uart, vm->console.history != NULL);
 }
 
 static ssize_t write_some(const struct vh_console *console, const uint8_t *data, uint32_t bytes)
@@ -68,13 +70,15 @@ static void pump_out(struct vmmhpc *vm)
     struct vh_console *console = &vm->console;
     uint8_t buffer[2048];
     console->out_blocked = false;
-    while (console->out_fd >= 0) {
+    while (console->out_fd >= 0 || console->history != NULL) {
         uint32_t bytes = vh_uart_peek(&vm->uart, buffer, sizeof(buffer));
         if (bytes == 0) {
             return;
         }
-        ssize_t written = write_some(console, buffer, bytes);
+        ssize_t written =
+            console->out_fd >= 0 ? write_some(console, buffer, bytes) : (ssize_t)bytes;
         if (written > 0) {
+            vh_history_append(console, buffer, (uint32_t)written);
             vh_uart_consume(&vm->uart, (uint32_t)written);
         } else if (written < 0 && errno == EAGAIN) {
             console->out_blocked = true;
@@ -151,9 +155,35 @@ bool vh_console_finish(struct vmmhpc *vm)
     return finished;
 }
 
+/* Put descriptors in place; console_lock is held. They are the console's from now on. */
+static void plug(struct vmmhpc *vm, int in, int out)
+{
+    struct vh_console *console = &vm->console;
+    close_end(&console->in_fd);
+    close_end(&console->out_fd);
+    console->in_fd = in;
+    console->out_fd = out;
+    console->in_is_socket = is_socket(in);
+    console->out_is_socket = is_socket(out);
+    console->out_blocked = false;
+    console->finished = false;
+    vh_uart_connect(&vm->uart, out >= 0 || console->history != NULL);
+}
+
+bool vh_console_finished(struct vmmhpc *vm)
+{
+    (void)pthread_mutex_lock(&vm->console_lock);
+    bool finished = vm->console.finished || !vm->has_io_thread;
+    (void)pthread_mutex_unlock(&vm->console_lock);
+    return finished;
+}
+
 int32_t vmmhpc_console_attach(struct vmmhpc *vm, int32_t in_fd, int32_t out_fd,
                               struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->console_attach(vm, in_fd, out_fd, err);
+    }
     int in = in_fd < 0 ? -1 : fcntl(in_fd, F_DUPFD_CLOEXEC, 0);
     int out = out_fd < 0 ? -1 : fcntl(out_fd, F_DUPFD_CLOEXEC, 0);
     if ((in_fd >= 0 && in < 0) || (out_fd >= 0 && out < 0)) {
@@ -165,31 +195,67 @@ int32_t vmmhpc_console_attach(struct vmmhpc *vm, int32_t in_fd, int32_t out_fd,
                        "cannot attach the console: the descriptor is not open");
     }
     (void)pthread_mutex_lock(&vm->console_lock);
-    vh_console_close(vm);
-    vm->console = (struct vh_console){
-        .in_fd = in,
-        .out_fd = out,
-        .in_is_socket = is_socket(in),
-        .out_is_socket = is_socket(out),
-    };
-    vh_uart_connect(&vm->uart, out >= 0);
+    plug(vm, in, out);
     (void)pthread_mutex_unlock(&vm->console_lock);
     vh_io_wake(vm);
     return VMMHPC_OK;
 }
 
+int32_t vmmhpc_console_detach(struct vmmhpc *vm, struct vmmhpc_error *err)
+{
+    return vmmhpc_console_attach(vm, -1, -1, err);
+}
+
 int32_t vmmhpc_console_open(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err)
 {
+    return vmmhpc_console_join(vm, 1, fd, err);
+}
+
+static bool attached(const struct vh_console *console)
+{
+    struct pollfd p = {.fd = console->out_fd};
+    return console->out_fd >= 0 && (poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0);
+}
+
+bool vh_console_attached(struct vmmhpc *vm)
+{
+    (void)pthread_mutex_lock(&vm->console_lock);
+    bool result = attached(&vm->console);
+    (void)pthread_mutex_unlock(&vm->console_lock);
+    return result;
+}
+
+int32_t vmmhpc_console_join(struct vmmhpc *vm, uint32_t steal, int32_t *fd,
+                            struct vmmhpc_error *err)
+{
     int pair[2];
+    if (vm->remote != NULL) {
+        return vm->remote->ops->console_join(vm, steal, fd, err);
+    }
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         return vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "cannot create a socket pair");
     }
-    int32_t status = vmmhpc_console_attach(vm, pair[0], pair[0], err);
-    (void)close(pair[0]);
+    /* Under the lock nothing is pumped: what was kept goes first, what comes follows. */
+    (void)pthread_mutex_lock(&vm->console_lock);
+    int32_t status = VMMHPC_OK;
+    if (steal == 0 && attached(&vm->console)) {
+        status = vh_fail(err, VMMHPC_E_STATE, 0, 0, "somebody else is attached to the console");
+    } else {
+        vh_history_send(&vm->console, pair[0]);
+        int in = fcntl(pair[0], F_DUPFD_CLOEXEC, 0);
+        status =
+            in >= 0 ? VMMHPC_OK : vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "no descriptor is left");
+        if (in >= 0) {
+            plug(vm, in, pair[0]);
+        }
+    }
+    (void)pthread_mutex_unlock(&vm->console_lock);
     if (status != VMMHPC_OK) {
+        (void)close(pair[0]);
         (void)close(pair[1]);
         return status;
     }
+    vh_io_wake(vm);
     *fd = pair[1];
     return VMMHPC_OK;
 }

@@ -72,6 +72,10 @@ int32_t vmmhpc_device_add(struct vmmhpc *vm, uint32_t space, uint64_t base, uint
                           vmmhpc_handler handler, void *opaque, uint32_t *id,
                           struct vmmhpc_error *err)
 {
+    int32_t here = vh_local_only(vm, "a device in the caller's process", err);
+    if (here != VMMHPC_OK) {
+        return here;
+    }
     struct vh_range range = {.base = base, .handler = handler, .opaque = opaque};
     return add(vm, space, &range, bytes, id, err);
 }
@@ -92,6 +96,10 @@ int32_t vmmhpc_device_add_each(struct vmmhpc *vm, uint32_t space, uint64_t base,
                                const vmmhpc_handler *handlers, uint32_t count, void *opaque,
                                uint32_t *id, struct vmmhpc_error *err)
 {
+    int32_t here = vh_local_only(vm, "a device in the caller's process", err);
+    if (here != VMMHPC_OK) {
+        return here;
+    }
     if (handlers == NULL || count != vm->cpus) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, count, "one handler for each of %u vCPUs",
                        vm->cpus);
@@ -128,6 +136,10 @@ static void *owned_by(const struct vh_table *table, uint32_t id)
 
 int32_t vmmhpc_device_remove(struct vmmhpc *vm, uint32_t id, struct vmmhpc_error *err)
 {
+    int32_t here = vh_local_only(vm, "a device in the caller's process", err);
+    if (here != VMMHPC_OK) {
+        return here;
+    }
     if (vh_on_vcpu_thread(vm)) {
         return vh_fail(err, VMMHPC_E_STATE, 0, id, "a device handler cannot remove a device");
     }
@@ -161,6 +173,9 @@ void vh_devices_free(struct vmmhpc *vm)
 
 int32_t vmmhpc_irq_set(struct vmmhpc *vm, uint32_t gsi, uint32_t level, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->irq_set(vm, gsi, level, err);
+    }
     if (gsi >= VH_IOAPIC_PINS) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, gsi, "the IOAPIC has pins 0 to 23, not %u", gsi);
     }

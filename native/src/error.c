@@ -28,6 +28,16 @@ int32_t vh_fail(struct vmmhpc_error *err, int32_t code, int sys_errno, uint64_t 
     return code;
 }
 
+const char *vh_errno_text(int number)
+{
+#ifdef __GLIBC__
+    const char *text = strerrordesc_np(number);
+    return text == NULL ? "unknown error" : text;
+#else
+    return strerror(number); /* of musl: constants */
+#endif
+}
+
 uint64_t vh_now_ns(void)
 {
     struct timespec ts;

@@ -42,6 +42,9 @@ static inline uint64_t vh_align_down(uint64_t value, uint64_t alignment)
     return value & ~(alignment - 1);
 }
 
+/** What an errno means, in English whatever the locale; thread-safe. */
+const char *vh_errno_text(int number);
+
 /** Monotonic clock in nanoseconds. */
 uint64_t vh_now_ns(void);
 

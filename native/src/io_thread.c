@@ -43,36 +43,67 @@ void vh_io_wake(struct vmmhpc *vm)
     (void)eventfd_write(vm->wake_fd, 1);
 }
 
-/* False where the socket is full. Records are small enough to go whole or not at all. */
-static bool send_record(int fd, const struct vmmhpc_event *event)
+/* False where the socket is full. Records are small enough to go whole or not at all. A stream
+ * whose reader has gone is closed. */
+static bool send_record(struct vh_event_stream *stream, const struct vmmhpc_event *event)
 {
-    return send(fd, event, sizeof(*event), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno != EAGAIN;
+    if (send(stream->fd, event, sizeof(*event), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) {
+        return true;
+    }
+    if (errno == EAGAIN) {
+        return false;
+    }
+    (void)close(stream->fd);
+    *stream = (struct vh_event_stream){.fd = -1};
+    return true;
+}
+
+void vh_events_init(struct vmmhpc *vm)
+{
+    for (uint32_t i = 0; i < VH_EVENT_STREAMS; i++) {
+        vm->streams[i] = (struct vh_event_stream){.fd = -1};
+    }
 }
 
 void vh_send_event(struct vmmhpc *vm, uint32_t type, uint64_t arg)
 {
     struct vmmhpc_event event = {.type = type, .arg = arg, .time_ns = vh_now_ns()};
+    if (vm->event_hook.tell != NULL) {
+        vm->event_hook.tell(vm->event_hook.opaque, &event);
+    }
     (void)pthread_mutex_lock(&vm->event_lock);
-    if (vm->event_fd >= 0 && (vm->late_event.type != 0 || !send_record(vm->event_fd, &event))) {
+    for (uint32_t i = 0; i < VH_EVENT_STREAMS; i++) {
+        struct vh_event_stream *stream = &vm->streams[i];
+        if (stream->fd < 0 || (stream->late_event.type == 0 && send_record(stream, &event))) {
+            continue;
+        }
         /* Nobody reads. What counts is the state in the end: the I/O thread sends it later. */
-        if (type == VMMHPC_EVENT_STATE) {
-            vm->late_event = event;
+        if (stream->fd >= 0 && type == VMMHPC_EVENT_STATE) {
+            stream->late_event = event;
             vh_io_wake(vm);
         }
     }
     (void)pthread_mutex_unlock(&vm->event_lock);
 }
 
-/* Try again; the descriptor to wait for, or -1. */
-static int send_late_event(struct vmmhpc *vm)
+/* Try again; how many descriptors to wait for were written to fds (at most VH_EVENT_STREAMS). */
+static uint32_t send_late_events(struct vmmhpc *vm, struct pollfd *fds)
 {
+    uint32_t count = 0;
     (void)pthread_mutex_lock(&vm->event_lock);
-    if (vm->late_event.type != 0 && send_record(vm->event_fd, &vm->late_event)) {
-        vm->late_event.type = 0;
+    for (uint32_t i = 0; i < VH_EVENT_STREAMS; i++) {
+        struct vh_event_stream *stream = &vm->streams[i];
+        if (stream->late_event.type == 0) {
+            continue;
+        }
+        if (send_record(stream, &stream->late_event)) {
+            stream->late_event.type = 0;
+        } else {
+            fds[count++] = (struct pollfd){.fd = stream->fd, .events = POLLOUT};
+        }
     }
-    int fd = vm->late_event.type != 0 ? vm->event_fd : -1;
     (void)pthread_mutex_unlock(&vm->event_lock);
-    return fd;
+    return count;
 }
 
 static bool destroying(struct vmmhpc *vm)
@@ -107,18 +138,19 @@ static void *io_main(void *arg)
             return NULL;
         }
         /* poll() passes over descriptor -1. */
-        struct pollfd fds[5] = {{.fd = vm->wake_fd, .events = POLLIN},
-                                {.fd = vh_io_poll_fd(vm), .events = POLLIN},
-                                {.fd = send_late_event(vm), .events = POLLOUT}};
-        uint32_t extra = told ? 0 : vh_console_poll(vm, fds + 3);
-        if (poll(fds, 3 + extra, -1) < 0 && errno != EINTR) {
+        struct pollfd fds[4 + VH_EVENT_STREAMS] = {{.fd = vm->wake_fd, .events = POLLIN},
+                                                   {.fd = vh_io_poll_fd(vm), .events = POLLIN}};
+        uint32_t count = 2;
+        count += told ? 0 : vh_console_poll(vm, fds + count);
+        count += send_late_events(vm, fds + count);
+        if (poll(fds, count, -1) < 0 && errno != EINTR) {
             return NULL; /* cannot happen with valid descriptors */
         }
         if ((fds[1].revents & POLLIN) != 0) {
             vh_io_dispatch(vm);
         }
-        eventfd_t count = 0;
-        if (eventfd_read(vm->wake_fd, &count) == 0 && !finished) {
+        eventfd_t wakes = 0;
+        if (eventfd_read(vm->wake_fd, &wakes) == 0 && !finished) {
             gather(vm);
         }
     }
@@ -131,17 +163,28 @@ int32_t vh_io_thread_start(struct vmmhpc *vm, struct vmmhpc_error *err)
 
 int32_t vmmhpc_open_events(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->events(vm, fd, err);
+    }
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         return vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "cannot create a socket pair");
     }
+    struct vh_event_stream *stream = NULL;
     (void)pthread_mutex_lock(&vm->event_lock);
-    if (vm->event_fd >= 0) {
-        (void)close(vm->event_fd);
+    for (uint32_t i = 0; stream == NULL && i < VH_EVENT_STREAMS; i++) {
+        stream = vm->streams[i].fd < 0 ? &vm->streams[i] : NULL;
     }
-    vm->event_fd = pair[0];
-    vm->late_event.type = 0;
+    if (stream != NULL) {
+        *stream = (struct vh_event_stream){.fd = pair[0]};
+    }
     (void)pthread_mutex_unlock(&vm->event_lock);
+    if (stream == NULL) {
+        (void)close(pair[0]);
+        (void)close(pair[1]);
+        return vh_fail(err, VMMHPC_E_LIMIT, 0, VH_EVENT_STREAMS,
+                       "a machine has at most %u streams of events", VH_EVENT_STREAMS);
+    }
     *fd = pair[1];
     return VMMHPC_OK;
 }

@@ -85,6 +85,9 @@ int32_t vmmhpc_kvm_stats(struct vmmhpc *vm, int32_t vcpu, struct vmmhpc_kvm_stat
     if (count == NULL || (out == NULL && capacity > 0) || vcpu >= (int32_t)vm->cpus) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, (uint64_t)(int64_t)vcpu, "no such statistics");
     }
+    if (vm->remote != NULL) {
+        return vm->remote->ops->kvm_stats(vm, vcpu, out, capacity, count, err);
+    }
     (void)pthread_mutex_lock(&vm->kvm_lock);
     int32_t status = vcpu < 0 ? read_vm(vm, out, capacity, count, err)
                               : read_vcpu(&vm->vcpus[vcpu], out, capacity, count, err);

@@ -186,6 +186,9 @@ bool vh_lifecycle_step(struct vmmhpc *vm)
 
 int32_t vmmhpc_pause(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->verb(vm, VH_REMOTE_PAUSE, err);
+    }
     if (vh_on_vcpu_thread(vm)) {
         return vh_fail(err, VMMHPC_E_STATE, 0, 0, "a device handler cannot pause its own vCPU");
     }
@@ -218,6 +221,9 @@ int32_t vmmhpc_pause(struct vmmhpc *vm, struct vmmhpc_error *err)
 
 int32_t vmmhpc_resume(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->verb(vm, VH_REMOTE_RESUME, err);
+    }
     (void)pthread_mutex_lock(&vm->lock);
     uint32_t state = atomic_load(&vm->state);
     if (state != VMMHPC_STATE_PAUSED || vm->stop_requested) {
@@ -235,6 +241,9 @@ int32_t vmmhpc_resume(struct vmmhpc *vm, struct vmmhpc_error *err)
 
 int32_t vmmhpc_reset(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->verb(vm, VH_REMOTE_RESET, err);
+    }
     uint32_t state = atomic_load(&vm->state);
     if (state != VMMHPC_STATE_RUNNING) {
         return vh_fail(err, VMMHPC_E_STATE, 0, state, "only a running machine can be reset");
@@ -245,6 +254,9 @@ int32_t vmmhpc_reset(struct vmmhpc *vm, struct vmmhpc_error *err)
 
 int32_t vmmhpc_stop(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->verb(vm, VH_REMOTE_STOP, err);
+    }
     (void)err;
     vh_request(vm, VH_WANT_STOP, VMMHPC_STOP_REQUEST, "stopped by request");
     return VMMHPC_OK;

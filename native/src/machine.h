@@ -11,10 +11,13 @@
 #include "boot/boot.h"
 #include "debug.h"
 #include "dispatch.h"
+#include "files.h"
 #include "internal.h"
 #include "memory.h"
 #include "pci/pci.h"
+#include "remote_ops.h"
 #include "uart.h"
+#include "vmmhpc_monitor.h"
 
 /* What can be asked of a running machine from any thread, besides a pause. */
 enum vh_want { VH_WANT_RESET, VH_WANT_STOP };
@@ -63,6 +66,22 @@ struct vh_console {
     bool out_is_socket;
     bool out_blocked; /* the reader is slow: wait for POLLOUT */
     bool finished;    /* the reader was told that nothing follows */
+    /* What the guest wrote last, kept for readers who come later; or NULL. */
+    struct vmmhpc_console_history *history;
+    uint64_t history_bytes; /* of the mapping */
+};
+
+/* A reader of the machine's events. */
+struct vh_event_stream {
+    int fd;                         /* -1: free */
+    struct vmmhpc_event late_event; /* a state that found the socket full; type 0: none */
+};
+#define VH_EVENT_STREAMS 8u
+
+/* Told of every event, in the thread that causes it and with locks held: it must not call back. */
+struct vh_event_hook {
+    void (*tell)(void *opaque, const struct vmmhpc_event *event);
+    void *opaque;
 };
 
 struct vh_msi_route {
@@ -93,7 +112,10 @@ struct vh_io_loop {
 };
 
 struct vmmhpc {
+    struct vh_remote *remote; /* the machine is in a monitor process: nothing below is used */
     /* Fixed after creation. */
+    const struct vh_files *files; /* of the call that is under way; NULL: files are opened here */
+    struct vh_event_hook event_hook;
     uint32_t cpus;
     uint32_t cores_per_socket;
     uint32_t threads_per_core;
@@ -158,12 +180,16 @@ struct vmmhpc {
     pthread_mutex_t console_lock;
     struct vh_console console;
     pthread_mutex_t event_lock;
-    int event_fd;
-    struct vmmhpc_event late_event; /* a state that found the socket full; type 0: none */
+    struct vh_event_stream streams[VH_EVENT_STREAMS];
 };
 
+/** As vmmhpc_create(), with files that somebody else opened and a hook for all events. */
+int32_t vh_create(const struct vmmhpc_config *config, const struct vh_files *files,
+                  const struct vh_event_hook *hook, struct vmmhpc **out, struct vmmhpc_error *err);
+
 /* kvm_vm.c: the KVM objects. */
-int32_t vh_kvm_open(const char *path, int *fd, struct vmmhpc_error *err);
+int32_t vh_kvm_open(const struct vh_files *files, const char *path, int *fd,
+                    struct vmmhpc_error *err);
 int32_t vh_kvm_build(struct vmmhpc *vm, struct vmmhpc_error *err);
 void vh_kvm_teardown(struct vmmhpc *vm);
 /** Put host memory (the caller's, until the machine ends) into the guest, outside RAM, at an
@@ -217,6 +243,7 @@ void vh_time_continue(struct vmmhpc *vm);
 /* io_thread.c */
 int32_t vh_io_thread_start(struct vmmhpc *vm, struct vmmhpc_error *err);
 void vh_io_wake(struct vmmhpc *vm);
+void vh_events_init(struct vmmhpc *vm);
 /** Resets may get lost where nobody reads; the last state does not. */
 void vh_send_event(struct vmmhpc *vm, uint32_t type, uint64_t arg);
 /** Start a thread with all signals blocked, named for debuggers. */
@@ -231,6 +258,13 @@ void vh_console_pump(struct vmmhpc *vm);
 /** Bring the console's counters in the statistics page up to date. */
 void vh_console_account(struct vmmhpc *vm);
 uint32_t vh_console_poll(struct vmmhpc *vm, struct pollfd *fds); /* writes at most two */
+/** Keep the guest's last output in `fd`, a file that is mapped shared (see struct
+ * vmmhpc_console_history), also when nobody is attached. Before the start. */
+int32_t vh_console_keep(struct vmmhpc *vm, int fd, struct vmmhpc_error *err);
+/** Has the last output been taken, after the machine's end? */
+bool vh_console_finished(struct vmmhpc *vm);
+/** Is somebody attached who has not gone? */
+bool vh_console_attached(struct vmmhpc *vm);
 /** The machine has ended: when all output has been taken, tell a socket's reader that this was it.
  *  False: some is still to be taken. */
 bool vh_console_finish(struct vmmhpc *vm);

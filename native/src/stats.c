@@ -54,6 +54,10 @@ void vh_stats_destroy(struct vmmhpc *vm)
 
 const struct vmmhpc_stats_page *vmmhpc_stats(const struct vmmhpc *vm, uint64_t *bytes)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->stats((struct vmmhpc *)(uintptr_t)vm,
+                                      bytes); /* mapped at the first call */
+    }
     if (bytes != NULL) {
         *bytes = vm->stats_bytes;
     }
@@ -62,5 +66,6 @@ const struct vmmhpc_stats_page *vmmhpc_stats(const struct vmmhpc *vm, uint64_t *
 
 int32_t vmmhpc_stats_fd(const struct vmmhpc *vm)
 {
-    return vm->stats_fd;
+    return vm->remote != NULL ? vm->remote->ops->stats_fd((struct vmmhpc *)(uintptr_t)vm)
+                              : vm->stats_fd;
 }

@@ -73,6 +73,7 @@ export const StopReason = {
   RUN_FAILED: 8,
   RESET_FAILED: 9,
   GUEST_CRASH: 10,
+  MONITOR_ENDED: 11,
 } as const;
 export type StopReason = (typeof StopReason)[keyof typeof StopReason];
 

@@ -7,12 +7,14 @@ import { ClosedError, VmmError } from "../errors.js";
 import { setGenerationId } from "../ffi/devices.js";
 import { EventType } from "../ffi/index.js";
 import * as native from "../ffi/machine.js";
+import * as monitor from "../ffi/monitor.js";
 import { type Device, type DeviceError, handlerOf, rangeOf, spaceOf } from "./device.js";
 import { AttachedDevices, generationId, planDevices } from "./device-plan.js";
 import { Balloon } from "./devices.js";
 import { readEvents } from "./event-stream.js";
 import { type GdbOptions, GdbServer } from "./gdb.js";
 import { GuestMemory } from "./guest-memory.js";
+import { decodeInfo, type MonitorInfo, type MonitorOptions, monitorSpec } from "./monitor.js";
 import { KERNEL_KINDS, type KernelKind, type MachineOptions, nativeBoot, nativeConfig } from "./options.js";
 import { type KvmStats, type MachineStats, readKvmStats, StatsPage } from "./stats.js";
 import { decodeStopInfo, type MachineState, type StopInfo, stateName } from "./stop-info.js";
@@ -39,6 +41,8 @@ export interface DeviceHandle {
 interface Parts {
   readonly handle: native.MachineHandle;
   readonly devices: AttachedDevices;
+  /** It is in a monitor, and was started: dispose() lets go of it. */
+  readonly running?: boolean;
 }
 
 /** Machines that nobody disposed: destroyed when the object is collected. */
@@ -57,6 +61,8 @@ export class Machine extends EventEmitter<MachineEvents> {
   readonly kind: KernelKind;
   /** The file that was booted: the unpacked vmlinux for a compressed bzImage; undefined for content. */
   readonly kernelPath: string | undefined;
+  /** Whether it is in a monitor process: after its start `dispose()` only lets go of it, and it goes on. */
+  readonly monitored: boolean;
   /** The memory balloon, where there is one (`balloon: true`). */
   readonly balloon: Balloon;
   readonly #devices: AttachedDevices;
@@ -74,19 +80,28 @@ export class Machine extends EventEmitter<MachineEvents> {
   #gdb: GdbServer | undefined;
   readonly #ended: Promise<StopInfo>;
   #resolveEnded: (info: StopInfo) => void = () => {};
+  #rejectEnded: (error: Error) => void = () => {};
+  #over = false;
 
-  private constructor({ handle, devices }: Parts, options: MachineOptions, path: string | undefined) {
+  private constructor({ handle, devices, running = false }: Parts, cpus: number, path: string | undefined) {
     super();
     this.#handle = handle;
     this.#devices = devices;
-    this.cpus = options.cpus ?? 1;
+    this.monitored = monitor.isRemote(handle);
+    this.cpus = cpus;
     this.kernelPath = path;
     this.kind = KINDS[native.imageKind(handle)] ?? "auto";
     this.memory = new GuestMemory(handle, this);
     this.#stats = new StatsPage(handle);
-    this.#ended = new Promise((resolve) => {
+    this.#ended = new Promise((resolve, reject) => {
       this.#resolveEnded = resolve;
+      this.#rejectEnded = reject;
     });
+    this.#ended.catch(() => {}); // for those who wait
+    if (running) {
+      this.#listen();
+      this.#started = true;
+    }
     this.balloon = new Balloon(() => this.#open());
     forgotten.register(this, { handle, devices }, this);
   }
@@ -95,19 +110,52 @@ export class Machine extends EventEmitter<MachineEvents> {
    * Make a machine and load its guest; nothing runs before `start()`.
    * @throws VmmError, ArgumentError: nothing is left behind then.
    */
-  static async create(options: MachineOptions): Promise<Machine> {
+  static create(options: MachineOptions): Promise<Machine> {
+    return Machine.#make(options, (config) => Promise.resolve(native.create(config)));
+  }
+
+  /**
+   * As `create`, in a monitor process of its own, in a jail. Until `start()` it goes with this object; then it
+   * is on its own. Guest memory, devices and debuggers of this process are not for it (E_UNSUPPORTED).
+   * @throws VmmError, ArgumentError: nothing is left behind then but files in the directory
+   */
+  static async spawn(options: MachineOptions, where: MonitorOptions): Promise<Machine> {
+    const spec = monitorSpec(where);
+    return Machine.#make(options, (config) => monitor.spawnAsync(config, spec));
+  }
+
+  /** A machine that was started in a monitor, perhaps by another process. @throws VmmError E_STATE: it has ended */
+  static async connect(directory: string): Promise<Machine> {
+    const handle = await monitor.connectAsync(directory);
+    try {
+      const { cpus } = monitor.monitorInfo(handle);
+      return new Machine({ handle, devices: new AttachedDevices(), running: true }, cpus, undefined);
+    } catch (error) {
+      await native.destroyAsync(handle);
+      throw error;
+    }
+  }
+
+  static async #make(
+    options: MachineOptions,
+    make: (config: native.MachineConfig) => Promise<native.MachineHandle>,
+  ): Promise<Machine> {
     const plan = planDevices(options);
     const unpack = options.unpack !== false && (options.kind ?? "auto") === "auto";
     const kernel =
       unpack && typeof options.kernel === "string" ? await unpackForBoot(options.kernel) : options.kernel;
     const boot = nativeBoot(options, kernel);
-    const handle = native.create(nativeConfig(options));
+    const handle = await make(nativeConfig(options));
     let devices: AttachedDevices | undefined;
     let machine: Machine | undefined;
     try {
       devices = await AttachedDevices.attach(handle, plan);
-      native.load(handle, boot);
-      machine = new Machine({ handle, devices }, options, typeof kernel === "string" ? kernel : undefined);
+      await (monitor.isRemote(handle) ? native.loadAsync(handle, boot) : native.load(handle, boot));
+      machine = new Machine(
+        { handle, devices },
+        options.cpus ?? 1,
+        typeof kernel === "string" ? kernel : undefined,
+      );
       await machine.#startWorkers(options);
       return machine;
     } catch (error) {
@@ -153,13 +201,11 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   start(): void {
     const handle = this.#open();
-    this.#events ??= readEvents(native.openEvents(handle), ({ type, arg }) => {
-      this.#onEvent(type, Number(arg));
-    });
+    this.#listen();
     try {
       native.start(handle);
     } catch (error) {
-      this.#events.destroy();
+      this.#events?.destroy();
       this.#events = undefined;
       throw error;
     }
@@ -284,6 +330,31 @@ export class Machine extends EventEmitter<MachineEvents> {
     return this.#open();
   }
 
+  /**
+   * The console of a machine in a monitor, what was kept of the past first; only one at a time is attached.
+   * @throws VmmError E_STATE: somebody else is, and `steal` is not set
+   */
+  joinConsole({ steal = false }: { readonly steal?: boolean } = {}): Duplex {
+    const fd = monitor.consoleJoin(this.#open(), steal);
+    const socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
+    return socket.on("error", () => socket.destroy());
+  }
+
+  /** What the monitor says of itself. @throws VmmError E_STATE for a machine in this process */
+  monitorInfo(): MonitorInfo {
+    return decodeInfo(monitor.monitorInfo(this.#open()));
+  }
+
+  /** Ask whether the monitor answers. */
+  ping(): Promise<void> {
+    return this.#track(monitor.ping(this.#open()));
+  }
+
+  /** End machine and monitor at once, whatever they do. */
+  quit(): Promise<void> {
+    return this.#track(monitor.quit(this.#open()));
+  }
+
   stats(): MachineStats {
     this.#open();
     return this.#stats.read();
@@ -318,6 +389,17 @@ export class Machine extends EventEmitter<MachineEvents> {
     }
   }
 
+  #listen(): void {
+    this.#events ??= readEvents(native.openEvents(this.#handle), ({ type, arg }) => {
+      this.#onEvent(type, Number(arg));
+    }).once("end", () => {
+      // Without a last word: the monitor was killed.
+      if (this.monitored && this.#disposed === undefined && !this.#over) {
+        this.#onEvent(EventType.STATE, native.getState(this.#handle));
+      }
+    });
+  }
+
   #track(call: Promise<void>): Promise<void> {
     const settled = call.finally(() => this.#pending.delete(settled));
     this.#pending.add(settled);
@@ -343,6 +425,7 @@ export class Machine extends EventEmitter<MachineEvents> {
       this.emit("state", state);
       return;
     }
+    this.#over = true;
     const info = this.stopInfo(); // before the listeners, who may dispose of the machine
     this.#events?.destroy();
     this.#resolveEnded(info);
@@ -352,6 +435,10 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   async #dispose(): Promise<void> {
     forgotten.unregister(this);
+    if (this.monitored) {
+      await this.#letGo();
+      return;
+    }
     native.stop(this.#handle);
     await this.#gdb?.dispose();
     await Promise.allSettled(this.#pending);
@@ -371,6 +458,21 @@ export class Machine extends EventEmitter<MachineEvents> {
     this.#events?.destroy();
     this.#console?.destroy();
     this.#resolveEnded(info);
+  }
+
+  async #letGo(): Promise<void> {
+    await Promise.allSettled(this.#pending);
+    this.memory.close();
+    this.#stats.close();
+    this.#events?.destroy();
+    this.#console?.destroy();
+    await native.destroyAsync(this.#handle);
+    if (this.#started) {
+      this.#devices.handOver();
+    } else {
+      await this.#devices.release();
+    }
+    this.#rejectEnded(new ClosedError("the machine was let go of, and goes on in its monitor"));
   }
 }
 

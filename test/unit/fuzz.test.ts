@@ -64,6 +64,15 @@ const targets: Readonly<Record<string, Target>> = {
     },
     maxLength: 8192,
   },
+  control: {
+    covers: {
+      "monitor/server.c": 30,
+      "monitor/setup.c": 70,
+      "monitor/requests.c": 80,
+      "remote/wire.c": 75,
+    },
+    maxLength: 4096,
+  },
   gdb: {
     covers: { "gdb/packet.c": 80, "gdb/commands.c": 85, "gdb/run.c": 80, "gdb/registers.c": 70 },
     maxLength: 4096,

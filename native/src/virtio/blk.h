@@ -5,6 +5,7 @@
 
 #include <linux/virtio_blk.h>
 
+#include "files.h"
 #include "virtio/blk_file.h"
 #include "virtio/virtio.h"
 #include "vmmhpc_devices.h"
@@ -48,8 +49,8 @@ void vh_blk_ready(void *opaque, uint32_t events);
 
 /* blk_add.c */
 /** A device that no machine owns yet; released by ops->destroy. */
-int32_t vh_blk_new(const struct vmmhpc_blk *config, struct vh_virtio **device,
-                   struct vmmhpc_error *err);
+int32_t vh_blk_new(const struct vh_files *files, const struct vmmhpc_blk *config,
+                   struct vh_virtio **device, struct vmmhpc_error *err);
 /** What its I/O loop watches for EPOLLIN. */
 struct vh_io_source *vh_blk_source(struct vh_virtio *device);
 /** Whether it works through io_uring. */

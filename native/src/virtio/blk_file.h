@@ -13,6 +13,7 @@
 
 #include <sys/uio.h>
 
+#include "files.h"
 #include "internal.h"
 
 struct vmmhpc_blk;
@@ -59,8 +60,8 @@ struct vh_blk_raw {
 
 /** Open and lock: writers exclude all others, readers share; E_IO with EBUSY where another has it.
  *  flags: VMMHPC_BLK_READ_ONLY, VMMHPC_BLK_DIRECT. */
-int32_t vh_blk_raw_open(const char *path, uint32_t flags, struct vh_blk_raw **raw,
-                        struct vmmhpc_error *err);
+int32_t vh_blk_raw_open(const struct vh_files *files, const char *path, uint32_t flags,
+                        struct vh_blk_raw **raw, struct vmmhpc_error *err);
 /** Which descriptor a transfer goes through: direct where everything is aligned. */
 int vh_blk_raw_fd(const struct vh_blk_raw *raw, const struct vh_blk_buffers *buffers,
                   uint64_t offset);
@@ -73,8 +74,8 @@ uint64_t vh_blk_total(const struct vh_blk_buffers *buffers);
 /* ------------------------------------------------------------------ overlays */
 
 /** Open an overlay and its base; see docs/reference/overlay.md. */
-int32_t vh_blk_overlay_open(const char *path, const char *base_path, uint32_t flags,
-                            struct vh_blk_store **store, struct vmmhpc_error *err);
+int32_t vh_blk_overlay_open(const struct vh_files *files, const char *path, const char *base_path,
+                            uint32_t flags, struct vh_blk_store **store, struct vmmhpc_error *err);
 
 /* ------------------------------------------------------------------ engines */
 

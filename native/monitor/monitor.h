@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The monitor: one machine, its control socket, its status page. */
+#ifndef VH_MONITOR_H
+#define VH_MONITOR_H
+
+#include <sys/types.h>
+
+#include "machine.h"
+#include "protocol.h"
+#include "wire.h"
+
+#define VH_CLIENTS 16u
+
+struct vh_monitor {
+    struct vmmhpc *vm; /* NULL until it is created */
+    struct vmmhpc_status_page *page;
+    int status_fd;           /* the file of the page; -1 until the starter has sent it */
+    int history_fd;          /* likewise */
+    int listener;            /* likewise */
+    int clients[VH_CLIENTS]; /* -1: free; the first is the starter's until the start */
+    int wake_fd;             /* written at events of the machine and at SIGTERM */
+    uid_t owner;
+    bool started;
+    bool quit;   /* end now, whatever the machine does */
+    uint8_t *in; /* payloads of the message at hand, VH_WIRE_PAYLOAD bytes each */
+    uint8_t *out;
+};
+
+/* server.c */
+/** Read one message and answer it. False: the client has gone, or talks nonsense. */
+bool vh_monitor_message(struct vh_monitor *monitor, int fd, bool starter);
+/** Serve the starter's socket, then all clients, until the machine has ended. */
+void vh_monitor_serve(struct vh_monitor *monitor);
+
+/* requests.c: the answer's payload and descriptors go to `out`; the descriptors are closed when it
+ * was sent. */
+int32_t vh_monitor_request(struct vh_monitor *monitor, struct vh_wire *in, struct vh_wire *out,
+                           struct vmmhpc_error *err);
+
+/* setup.c: requests from HELLO on. */
+int32_t vh_monitor_setup(struct vh_monitor *monitor, struct vh_wire *in, struct vh_wire *out,
+                         struct vmmhpc_error *err);
+
+/* footprint.c */
+/** The machine was started: give back what only that needed. */
+void vh_footprint_trim(const struct vh_monitor *monitor);
+
+/* words.c: what is left in the status page when the process ends. */
+/** From now on a fatal signal leaves its reason in the page. One monitor a process: handlers have
+ * nothing but a global to look at. */
+void vh_words_watch(struct vh_monitor *monitor);
+/** The name of the calling thread in those words; a constant. */
+void vh_words_thread(const char *name);
+/** The machine has ended in order. */
+void vh_words_ended(struct vmmhpc_status_page *page);
+
+#endif
