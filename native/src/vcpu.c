@@ -19,8 +19,6 @@
  * and then sends the signal, which ends one that has started. No kick can be lost, none needs a
  * retry.
  */
-#define KICK_SIGNAL (SIGRTMIN + 7)
-
 struct loop {
     struct vh_vcpu *vcpu;
     sigset_t old_mask;
@@ -219,7 +217,7 @@ static void set_signal_mask(struct loop *loop, bool entering)
 {
     sigset_t kick;
     (void)sigemptyset(&kick);
-    (void)sigaddset(&kick, KICK_SIGNAL);
+    (void)sigaddset(&kick, VH_KICK_SIGNAL);
     if (entering) {
         (void)pthread_sigmask(SIG_BLOCK, &kick, &loop->old_mask);
         return;
@@ -239,7 +237,7 @@ static void arm_vcpu(const struct loop *loop)
         uint64_t set;
     } mask = {.header = {.len = 8}};
     sigset_t inside = loop->old_mask;
-    (void)sigdelset(&inside, KICK_SIGNAL);
+    (void)sigdelset(&inside, VH_KICK_SIGNAL);
     memcpy(&mask.set, &inside, sizeof(mask.set)); /* the kernel's set: the first 64 signals */
     (void)ioctl(loop->vcpu->fd, KVM_SET_SIGNAL_MASK, &mask);
 }
@@ -249,7 +247,7 @@ static void clear_kick(struct vh_vcpu *vcpu)
     sigset_t kick;
     struct timespec now = {0, 0};
     (void)sigemptyset(&kick);
-    (void)sigaddset(&kick, KICK_SIGNAL);
+    (void)sigaddset(&kick, VH_KICK_SIGNAL);
     __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
     (void)sigtimedwait(&kick, NULL, &now);
 }
@@ -262,7 +260,7 @@ void vh_kick_all(struct vmmhpc *vm)
             /* Where it was set already, a kick is on its way or KVM_RUN yet to come. Signals would
              * pile up otherwise, and too many of them are refused (RLIMIT_SIGPENDING). */
             if (__atomic_exchange_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST) == 0) {
-                (void)syscall(SYS_tgkill, getpid(), vcpu->tid, KICK_SIGNAL);
+                (void)syscall(SYS_tgkill, vcpu->pid, vcpu->tid, VH_KICK_SIGNAL);
             }
         }
     }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine.h"
 #include "virtio/blk.h"
 
 #define CONFIG_BYTES offsetof(struct virtio_blk_config, max_secure_erase_sectors)
@@ -51,12 +52,13 @@ static void describe(struct vh_blk *blk)
 /* ------------------------------------------------------------------ making one */
 
 static int32_t open_store(struct vh_blk *blk, const struct vmmhpc_blk *config,
-                          struct vmmhpc_error *err)
+                          const struct vh_thread_source *threads, struct vmmhpc_error *err)
 {
     if (config->overlay_path != NULL) {
         int32_t status = vh_blk_overlay_open(config->overlay_path, config->path, config->flags,
                                              &blk->store, err);
-        return status != VMMHPC_OK ? status : vh_blk_thread_open(blk->store, &blk->engine, err);
+        return status != VMMHPC_OK ? status
+                                   : vh_blk_thread_open(blk->store, threads, &blk->engine, err);
     }
     struct vh_blk_raw *raw = NULL;
     int32_t status = vh_blk_raw_open(config->path, config->flags, &raw, err);
@@ -69,7 +71,7 @@ static int32_t open_store(struct vh_blk *blk, const struct vmmhpc_blk *config,
         blk->has_uring = true;
         return VMMHPC_OK;
     }
-    return vh_blk_thread_open(blk->store, &blk->engine, err);
+    return vh_blk_thread_open(blk->store, threads, &blk->engine, err);
 }
 
 static int32_t check(const struct vmmhpc_blk *config, struct vmmhpc_error *err)
@@ -93,8 +95,8 @@ static int32_t check(const struct vmmhpc_blk *config, struct vmmhpc_error *err)
     return VMMHPC_OK;
 }
 
-int32_t vh_blk_new(const struct vmmhpc_blk *config, struct vh_virtio **device,
-                   struct vmmhpc_error *err)
+int32_t vh_blk_new(const struct vmmhpc_blk *config, const struct vh_thread_source *threads,
+                   struct vh_virtio **device, struct vmmhpc_error *err)
 {
     int32_t status = check(config, err);
     if (status != VMMHPC_OK) {
@@ -112,7 +114,7 @@ int32_t vh_blk_new(const struct vmmhpc_blk *config, struct vh_virtio **device,
     if (config->serial != NULL) {
         memcpy(blk->serial, config->serial, strlen(config->serial));
     }
-    status = open_store(blk, config, err);
+    status = open_store(blk, config, threads, err);
     if (status == VMMHPC_OK) {
         status = vh_blk_make_slots(blk, err);
     }
@@ -135,7 +137,7 @@ int32_t vmmhpc_add_blk(struct vmmhpc *vm, const struct vmmhpc_blk *config, uint3
                        struct vmmhpc_error *err)
 {
     struct vh_virtio *device = NULL;
-    int32_t status = vh_blk_new(config, &device, err);
+    int32_t status = vh_blk_new(config, &vm->threads, &device, err);
     if (device == NULL) {
         return status;
     }
