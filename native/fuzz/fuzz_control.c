@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "../test/machine_rig.h"
-#include "monitor.h"
+#include "monitor/monitor.h"
 #include "uart.h"
 
 #define RAW 1u     /* the header is the input's, too */
@@ -64,6 +64,7 @@ static void setup(bool started)
     MUST(vh_console_keep(monitor.vm, monitor.history_fd, NULL) == VMMHPC_OK);
     monitor.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     monitor.listener = -1;
+    monitor.signal_fd = -1;
     for (uint32_t i = 0; i < VH_CLIENTS; i++) {
         monitor.clients[i] = -1;
     }

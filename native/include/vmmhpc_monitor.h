@@ -40,7 +40,7 @@ struct vmmhpc_monitor {
     const char *directory;  /* exists and is empty, or holds what an ended monitor left */
     const char *name;       /* of the machine, for people: at most 63 bytes */
     uint32_t history_bytes; /* scroll-back of the console, at most VMMHPC_HISTORY_MAX; 0: 16 KiB */
-    uint32_t reserved;
+    uint32_t disks; /* how many disks will be added, at most: their threads are made beforehand */
 };
 
 /** Parts of the jail, as bits; docs/reference/jail.md says what each does. */

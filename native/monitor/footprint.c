@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 #define PAGE_MASK (~(uintptr_t)(VH_PAGE - 1))
 

@@ -6,14 +6,17 @@
  *     vmm-hpc PARTS NAME      parts of the jail to go without (enum vmmhpc_jail_part), the
  * machine's name
  */
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "jail.h"
-#include "monitor.h"
+#include "monitor/jail.h"
+#include "monitor/monitor.h"
 
 #define STARTER_FD 3
 
@@ -45,6 +48,16 @@ static int32_t make_buffers(struct vh_monitor *monitor, struct vmmhpc_error *err
     if (base == MAP_FAILED || monitor->wake_fd < 0) {
         return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, 0, "no memory for a monitor");
     }
+    /* No handler: one that returns would need a system call more. */
+    sigset_t ends;
+    (void)sigemptyset(&ends);
+    (void)sigaddset(&ends, SIGTERM);
+    (void)sigaddset(&ends, SIGINT);
+    (void)sigprocmask(SIG_BLOCK, &ends, NULL);
+    monitor->signal_fd = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (monitor->signal_fd < 0) {
+        return vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "no descriptor for signals");
+    }
     monitor->in = base;
     monitor->out = base + VH_WIRE_BYTES;
     return VMMHPC_OK;
@@ -55,8 +68,12 @@ int main(int argc, char **argv)
     struct vmmhpc_error err = {.size = sizeof(err)};
     struct ucred starter;
     socklen_t bytes = sizeof(starter);
-    struct vh_monitor monitor = {
-        .status_fd = -1, .history_fd = -1, .listener = -1, .wake_fd = -1, .clients = {STARTER_FD}};
+    struct vh_monitor monitor = {.status_fd = -1,
+                                 .history_fd = -1,
+                                 .listener = -1,
+                                 .wake_fd = -1,
+                                 .signal_fd = -1,
+                                 .clients = {STARTER_FD}};
     for (uint32_t i = 1; i < VH_CLIENTS; i++) {
         monitor.clients[i] = -1;
     }
@@ -71,6 +88,7 @@ int main(int argc, char **argv)
         monitor.owner = starter.uid; /* as this user namespace counts */
         status = make_buffers(&monitor, &err);
     }
+    monitor.confine = (jail.without & VH_JAIL_SECCOMP) == 0;
     hello(status, &err);
     if (status != VMMHPC_OK) {
         return 1;

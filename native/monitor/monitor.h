@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "machine.h"
+#include "monitor/threads.h"
 #include "protocol.h"
 #include "wire.h"
 
@@ -18,8 +19,12 @@ struct vh_monitor {
     int history_fd;          /* likewise */
     int listener;            /* likewise */
     int clients[VH_CLIENTS]; /* -1: free; the first is the starter's until the start */
-    int wake_fd;             /* written at events of the machine and at SIGTERM */
+    int wake_fd;             /* written at events of the machine */
+    int signal_fd;           /* SIGTERM and SIGINT: end in order */
     uid_t owner;
+    uint32_t disks;             /* that will be added, at most */
+    bool confine;               /* with seccomp */
+    struct vh_threads *threads; /* of the machine; made before it */
     bool started;
     bool quit;   /* end now, whatever the machine does */
     uint8_t *in; /* payloads of the message at hand, VH_WIRE_PAYLOAD bytes each */
@@ -49,8 +54,8 @@ void vh_footprint_trim(const struct vh_monitor *monitor);
 /** From now on a fatal signal leaves its reason in the page. One monitor a process: handlers have
  * nothing but a global to look at. */
 void vh_words_watch(struct vh_monitor *monitor);
-/** The name of the calling thread in those words; a constant. */
-void vh_words_thread(const char *name);
+/** For struct vh_threads_config: gives the calling thread its name in those words. */
+void vh_words_thread(void *opaque, enum vh_thread_kind kind);
 /** The machine has ended in order. */
 void vh_words_ended(struct vmmhpc_status_page *page);
 

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 /* A reader that does not take the last output delays the end no longer than this. */
 #define LAST_OUTPUT_NS 10000000000ull
@@ -129,18 +129,20 @@ static void serve_clients(struct vh_monitor *monitor, const struct pollfd *fds)
 
 static bool turn(struct vh_monitor *monitor, int timeout_ms)
 {
-    struct pollfd fds[VH_CLIENTS + 2];
+    struct pollfd fds[VH_CLIENTS + 3];
     for (uint32_t i = 0; i < VH_CLIENTS; i++) {
         fds[i] = (struct pollfd){.fd = monitor->clients[i], .events = POLLIN};
     }
     fds[VH_CLIENTS] = (struct pollfd){.fd = monitor->wake_fd, .events = POLLIN};
     fds[VH_CLIENTS + 1] =
         (struct pollfd){.fd = monitor->started ? monitor->listener : -1, .events = POLLIN};
-    if (poll(fds, VH_CLIENTS + 2, timeout_ms) < 0) {
+    fds[VH_CLIENTS + 2] = (struct pollfd){.fd = monitor->signal_fd, .events = POLLIN};
+    if (poll(fds, VH_CLIENTS + 3, timeout_ms) < 0) {
         return errno == EINTR;
     }
     eventfd_t count = 0;
     (void)eventfd_read(monitor->wake_fd, &count);
+    monitor->quit = monitor->quit || (fds[VH_CLIENTS + 2].revents & POLLIN) != 0;
     serve_clients(monitor, fds);
     if ((fds[VH_CLIENTS + 1].revents & POLLIN) != 0) {
         accept_client(monitor);
@@ -167,5 +169,6 @@ void vh_monitor_serve(struct vh_monitor *monitor)
            turn(monitor, STEP_MS)) {
     }
     vmmhpc_destroy(monitor->vm); /* disks are flushed */
+    vh_threads_destroy(monitor->threads);
     vh_words_ended(monitor->page);
 }

@@ -4,15 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 #include "vmmhpc_devices.h"
 
 #define FILES_MAX 6u
 #define PINS_MAX 8192u
+#define DISKS_MAX 32u /* as many as the bus has slots */
 
 static int32_t nonsense(const struct vh_wire *in, struct vmmhpc_error *err)
 {
@@ -82,7 +84,7 @@ static void on_event(void *opaque, const struct vmmhpc_event *event)
 static int32_t adopt(struct vh_monitor *monitor, struct vh_wire *in, struct vmmhpc_error *err)
 {
     struct stat info;
-    (void)vh_get_u32(in); /* who the starter says it is; the socket knows better */
+    monitor->disks = vh_get_u32(in);
     int listener = vh_get_fd(in);
     int status_fd = vh_get_fd(in);
     int history = vh_get_fd(in);
@@ -100,6 +102,26 @@ static int32_t adopt(struct vh_monitor *monitor, struct vh_wire *in, struct vmmh
     monitor->status_fd = status_fd;
     monitor->history_fd = history;
     return VMMHPC_OK;
+}
+
+/* Before the machine: from then on nobody here makes threads. */
+static int32_t make_threads(struct vh_monitor *monitor, const struct vmmhpc_config *config, int kvm,
+                            struct vmmhpc_error *err)
+{
+    int limit = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+    const struct vh_threads_config threads = {
+        /* Too many are refused by the machine, which knows how to say it. */
+        .vcpus = limit > 0 && config->cpus > (uint32_t)limit ? 0 : config->cpus,
+        .disks = monitor->disks,
+        .confine = monitor->confine,
+        .enter = vh_words_thread,
+    };
+    if (monitor->threads != NULL || threads.vcpus > PINS_MAX || threads.disks > DISKS_MAX) {
+        return vh_fail(err, VMMHPC_E_LIMIT, 0, config->cpus, "too many vCPUs or disks");
+    }
+    int32_t status = vh_threads_create(&threads, &monitor->threads, err);
+    return status == VMMHPC_OK && monitor->confine ? vh_seccomp_install(VH_SECCOMP_SETUP, err)
+                                                   : status;
 }
 
 static int32_t create(struct vh_monitor *monitor, struct vh_wire *in, struct vmmhpc_error *err)
@@ -139,7 +161,13 @@ static int32_t create(struct vh_monitor *monitor, struct vh_wire *in, struct vmm
                          "a monitor runs its vCPUs by itself");
     } else {
         const struct vh_event_hook hook = {on_event, monitor};
-        status = vh_create(&config, &files.files, &hook, &monitor->vm, err);
+        status = make_threads(monitor, &config, files.list[0].fd, err);
+        if (status == VMMHPC_OK) {
+            status = vh_create(&config, &files.files, &hook, &monitor->vm, err);
+        }
+    }
+    if (status == VMMHPC_OK) {
+        monitor->vm->threads = vh_threads_source(monitor->threads);
     }
     if (status == VMMHPC_OK) {
         status = vh_console_keep(monitor->vm, monitor->history_fd, err);
@@ -265,6 +293,11 @@ static int32_t load(struct vh_monitor *monitor, struct vh_wire *in, struct vmmhp
 static int32_t start(struct vh_monitor *monitor, struct vmmhpc_error *err)
 {
     int32_t status = vmmhpc_start(monitor->vm, err);
+    if (status == VMMHPC_OK) {
+        vh_threads_close(monitor->threads);
+        status = monitor->confine ? vh_seccomp_install(VH_SECCOMP_CONTROL, err) : VMMHPC_OK;
+        monitor->quit = status != VMMHPC_OK;
+    }
     if (status == VMMHPC_OK) {
         monitor->started = true;
         __atomic_store_n(&monitor->page->phase, VMMHPC_PHASE_ALIVE, __ATOMIC_RELEASE);

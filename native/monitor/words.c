@@ -3,18 +3,23 @@
  */
 #include <signal.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "monitor.h"
+#include "monitor/monitor.h"
 
 static struct vh_monitor *watched;
 static __thread const char *thread_name = "control";
 
-void vh_words_thread(const char *name)
+void vh_words_thread(void *opaque, enum vh_thread_kind kind)
 {
-    thread_name = name;
+    static const char *const names[] = {
+        [VH_THREAD_VCPU] = "vcpu",
+        [VH_THREAD_IO] = "io",
+        [VH_THREAD_DISK] = "disk",
+    };
+    (void)opaque;
+    thread_name = names[kind];
 }
 
 static uint64_t now_ns(void)
@@ -35,8 +40,6 @@ static const char *name_of(int number)
         return "an illegal instruction (SIGILL)";
     case SIGFPE:
         return "an arithmetic fault (SIGFPE)";
-    case SIGSYS:
-        return "a system call that its jail forbids (SIGSYS)";
     default:
         return "abort (SIGABRT)";
     }
@@ -51,44 +54,47 @@ static void put(char *text, size_t bytes, const char *more)
 }
 
 /* Only what may be done in a handler; other threads may still be running. */
-static void on_fault(int number, siginfo_t *info, void *context)
+static void last_words(int number, uint32_t call, const char *what, const char *more)
 {
     struct vmmhpc_status_page *page = watched->page;
-    (void)context;
-    if (page != NULL && page->phase < VMMHPC_PHASE_ENDED) {
-        page->signal = number;
-        page->system_call = number == SIGSYS ? (uint32_t)info->si_syscall : 0;
-        page->thread[0] = '\0';
-        put(page->thread, sizeof(page->thread), thread_name);
-        page->words[0] = '\0';
-        put(page->words, sizeof(page->words), name_of(number));
-        put(page->words, sizeof(page->words), " in its thread ");
-        put(page->words, sizeof(page->words), thread_name);
-        page->ended_ns = now_ns();
-        __atomic_store_n(&page->phase, VMMHPC_PHASE_FAILED, __ATOMIC_RELEASE);
+    if (page == NULL || page->phase >= VMMHPC_PHASE_ENDED) {
+        return;
     }
+    page->signal = number;
+    page->system_call = call;
+    page->thread[0] = '\0';
+    put(page->thread, sizeof(page->thread), thread_name);
+    page->words[0] = '\0';
+    put(page->words, sizeof(page->words), what);
+    put(page->words, sizeof(page->words), more);
+    put(page->words, sizeof(page->words), " in its thread ");
+    put(page->words, sizeof(page->words), thread_name);
+    page->ended_ns = now_ns();
+    __atomic_store_n(&page->phase, VMMHPC_PHASE_FAILED, __ATOMIC_RELEASE);
+}
+
+static void on_fault(int number)
+{
+    last_words(number, 0, name_of(number), "");
     _exit(128 + number);
 }
 
-static void on_term(int number)
+static void on_forbidden(enum vh_seccomp_kind kind, uint32_t number)
 {
-    (void)number;
-    watched->quit = true;
-    (void)eventfd_write(watched->wake_fd, 1);
+    (void)kind;
+    last_words(SIGSYS, number, "a system call that its jail forbids: ", vh_seccomp_name(number));
 }
 
 void vh_words_watch(struct vh_monitor *monitor)
 {
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS};
-    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_RESETHAND};
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+    struct sigaction action = {.sa_handler = on_fault, .sa_flags = SA_RESETHAND};
     watched = monitor;
     (void)sigfillset(&action.sa_mask);
     for (size_t i = 0; i < VH_COUNT(faults); i++) {
         (void)sigaction(faults[i], &action, NULL);
     }
-    struct sigaction term = {.sa_handler = on_term, .sa_flags = SA_RESTART};
-    (void)sigaction(SIGTERM, &term, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
+    (void)vh_seccomp_on_trap(on_forbidden, NULL);
 }
 
 void vh_words_ended(struct vmmhpc_status_page *page)

@@ -243,12 +243,13 @@ static int32_t hello(struct vmmhpc *vm, uint32_t *pid, struct vmmhpc_error *err)
     return VMMHPC_OK;
 }
 
-static int32_t adopt(struct vmmhpc *vm, const struct outfit *outfit, struct vmmhpc_error *err)
+static int32_t adopt(struct vmmhpc *vm, const struct outfit *outfit, uint32_t disks,
+                     struct vmmhpc_error *err)
 {
     struct vh_wire out;
     uint8_t data[16];
     vh_wire_init(&out, data, sizeof(data));
-    vh_put_u32(&out, (uint32_t)geteuid());
+    vh_put_u32(&out, disks);
     vh_put_fd(&out, outfit->listener);
     vh_put_fd(&out, outfit->status);
     vh_put_fd(&out, outfit->history);
@@ -304,7 +305,7 @@ static int32_t bring_up(struct vmmhpc *vm, const struct vmmhpc_config *config,
     remote->starter = true;
     remote->page->pid = pid;
     remote->page->pid_start = vh_process_start(pid);
-    status = adopt(vm, outfit, err);
+    status = adopt(vm, outfit, monitor->disks, err);
     return status == VMMHPC_OK ? vh_remote_create(vm, config, err) : status;
 }
 

@@ -51,7 +51,9 @@ void vh_history_send(const struct vh_console *console, int fd)
     while (from < total) {
         uint64_t at = from % capacity;
         uint64_t piece = total - from < capacity - at ? total - from : capacity - at;
-        ssize_t sent = send(fd, ring(history) + at, piece, MSG_DONTWAIT | MSG_NOSIGNAL);
+        struct iovec iov = {ring(history) + at, piece};
+        const struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+        ssize_t sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent <= 0) {
             return;
         }

@@ -28,6 +28,16 @@ int32_t vh_fail(struct vmmhpc_error *err, int32_t code, int sys_errno, uint64_t 
     return code;
 }
 
+const char *vh_errno_name(int number)
+{
+#ifdef __GLIBC__
+    const char *name = strerrorname_np(number);
+    return name == NULL ? "unknown error" : name;
+#else
+    return vh_errno_text(number);
+#endif
+}
+
 const char *vh_errno_text(int number)
 {
 #ifdef __GLIBC__

@@ -42,6 +42,8 @@ static inline uint64_t vh_align_down(uint64_t value, uint64_t alignment)
     return value & ~(alignment - 1);
 }
 
+/** Its name ("EPERM"), where the C library knows it; else what it means. */
+const char *vh_errno_name(int number);
 /** What an errno means, in English whatever the locale; thread-safe. */
 const char *vh_errno_text(int number);
 

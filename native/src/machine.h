@@ -5,6 +5,7 @@
 
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 
@@ -16,8 +17,12 @@
 #include "memory.h"
 #include "pci/pci.h"
 #include "remote_ops.h"
+#include "thread.h"
 #include "uart.h"
 #include "vmmhpc_monitor.h"
+
+/* Brings a vCPU out of KVM_RUN: see vcpu.c. */
+#define VH_KICK_SIGNAL (SIGRTMIN + 7)
 
 /* What can be asked of a running machine from any thread, besides a pause. */
 enum vh_want { VH_WANT_RESET, VH_WANT_STOP };
@@ -35,7 +40,8 @@ struct vh_vcpu {
     bool has_thread;
     bool active; /* inside the run loop */
     bool parked; /* active, but waiting outside KVM_RUN */
-    pid_t tid;   /* of the thread in the run loop, while active */
+    pid_t pid;   /* of the thread in the run loop and of its process, while active */
+    pid_t tid;
     uint64_t seen_epoch;
 };
 
@@ -132,7 +138,8 @@ struct vmmhpc {
     struct vmmhpc_stats_page *stats;
     uint64_t stats_bytes;
     int stats_fd;
-    int wake_fd; /* eventfd of the I/O thread */
+    int wake_fd;                     /* eventfd of the I/O thread */
+    struct vh_thread_source threads; /* set before the first device is added; empty: ours */
 
     /* The VM as KVM knows it is built anew at every reset; kvm_lock keeps others off meanwhile. */
     pthread_mutex_t kvm_lock;
@@ -246,9 +253,6 @@ void vh_io_wake(struct vmmhpc *vm);
 void vh_events_init(struct vmmhpc *vm);
 /** Resets may get lost where nobody reads; the last state does not. */
 void vh_send_event(struct vmmhpc *vm, uint32_t type, uint64_t arg);
-/** Start a thread with all signals blocked, named for debuggers. */
-int32_t vh_thread_start(pthread_t *thread, void *(*start)(void *), void *arg, const char *name,
-                        struct vmmhpc_error *err);
 
 /* console.c: one turn of moving bytes; which descriptors to wait for. */
 struct pollfd;

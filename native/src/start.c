@@ -45,7 +45,8 @@ static int32_t start_vcpus(struct vmmhpc *vm, struct vmmhpc_error *err)
         struct vh_vcpu *vcpu = &vm->vcpus[i];
         char name[16];
         (void)snprintf(name, sizeof(name), "vcpu%u", i);
-        int32_t status = vh_thread_start(&vcpu->thread, vcpu_main, vcpu, name, err);
+        int32_t status = vh_thread_start(&vm->threads, VH_THREAD_VCPU, &vcpu->thread, vcpu_main,
+                                         vcpu, name, err);
         if (status == VMMHPC_OK) {
             vcpu->has_thread = true;
             status = pin_vcpu(vm, vcpu->thread, i, err);

@@ -16,7 +16,7 @@ import {
   type MachineHandle,
   machine,
 } from "./machine.js";
-import { chars, i32, pad, ptr, type StructValue, struct, u32, u64 } from "./struct.js";
+import { chars, i32, ptr, type StructValue, struct, u32, u64 } from "./struct.js";
 
 export const HISTORY_MAX = 65536;
 
@@ -45,7 +45,7 @@ export const VmmhpcMonitor = struct("vmmhpc_monitor", {
   directory: ptr,
   name: ptr,
   history_bytes: u32,
-  reserved: pad(4, 4),
+  disks: u32,
 });
 
 export const VmmhpcStatusPage = struct("vmmhpc_status_page", {
@@ -136,6 +136,8 @@ export interface MonitorSpec {
   /** `JailPart`s to go without, or-ed. */
   readonly jailWithout: number;
   readonly historyBytes: number;
+  /** How many disks will be added, at most. */
+  readonly disks: number;
 }
 
 /** In a thread of koffi's pool. @throws VmmError, LibraryError */
@@ -149,6 +151,7 @@ export async function spawnAsync(config: MachineConfig, spec: MonitorSpec): Prom
     directory: arena.text(spec.directory),
     name: arena.text(spec.name),
     history_bytes: spec.historyBytes,
+    disks: spec.disks,
   });
   const out = new BigUint64Array(1);
   try {

@@ -120,7 +120,7 @@ export class Machine extends EventEmitter<MachineEvents> {
    * @throws VmmError, ArgumentError: nothing is left behind then but files in the directory
    */
   static async spawn(options: MachineOptions, where: MonitorOptions): Promise<Machine> {
-    const spec = monitorSpec(where);
+    const spec = monitorSpec(where, options.disks?.length);
     return Machine.#make(options, (config) => monitor.spawnAsync(config, spec));
   }
 
@@ -393,11 +393,19 @@ export class Machine extends EventEmitter<MachineEvents> {
     this.#events ??= readEvents(native.openEvents(this.#handle), ({ type, arg }) => {
       this.#onEvent(type, Number(arg));
     }).once("end", () => {
-      // Without a last word: the monitor was killed.
       if (this.monitored && this.#disposed === undefined && !this.#over) {
-        this.#onEvent(EventType.STATE, native.getState(this.#handle));
+        void this.#lost();
       }
     });
+  }
+
+  /** The stream of a monitor's events ended without a last word: it was killed. */
+  async #lost(): Promise<void> {
+    // Its descriptors are closed one after the other: when a request has failed all is settled.
+    await this.#track(monitor.ping(this.#handle)).catch(() => {});
+    if (this.#disposed === undefined && !this.#over) {
+      this.#onEvent(EventType.STATE, native.getState(this.#handle));
+    }
   }
 
   #track(call: Promise<void>): Promise<void> {

@@ -81,7 +81,7 @@ export interface MonitorStatus {
 }
 
 /** @throws ArgumentError */
-export function monitorSpec(options: MonitorOptions): native.MonitorSpec {
+export function monitorSpec(options: MonitorOptions, disks = 0): native.MonitorSpec {
   const { directory, name = basename(directory) } = options;
   if (directory === "" || directory.includes("\0") || name.includes("\0") || Buffer.byteLength(name) > 63) {
     throw new ArgumentError("a monitor needs a directory, and a name of at most 63 bytes");
@@ -97,7 +97,7 @@ export function monitorSpec(options: MonitorOptions): native.MonitorSpec {
     jailWithout |= bit;
   }
   const history = Number(whole(options.history ?? 0, "bytes of console history", 0, native.HISTORY_MAX));
-  return { directory, name, jailWithout, historyBytes: history };
+  return { directory, name, jailWithout, historyBytes: history, disks };
 }
 
 const dateOf = (ns: bigint) => new Date(Number(ns / 1_000_000n));

@@ -131,6 +131,7 @@ describe("what a monitor is asked for", () => {
       name: "a",
       jailWithout: 1026,
       historyBytes: 0,
+      disks: 0,
     });
     expect(() => monitorSpec({ directory: "" })).toThrow(/directory/);
     expect(() => monitorSpec({ directory: "/a", name: "x".repeat(64) })).toThrow(/at most 63/);

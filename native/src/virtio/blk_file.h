@@ -15,6 +15,7 @@
 
 #include "files.h"
 #include "internal.h"
+#include "thread.h"
 
 struct vmmhpc_blk;
 struct vh_blk_store;
@@ -126,7 +127,8 @@ struct vh_blk_engine {
 /** E_UNSUPPORTED where the host has no io_uring, or forbids it. */
 int32_t vh_blk_uring_open(struct vh_blk_raw *raw, struct vh_blk_engine **engine,
                           struct vmmhpc_error *err);
-int32_t vh_blk_thread_open(struct vh_blk_store *store, struct vh_blk_engine **engine,
-                           struct vmmhpc_error *err);
+/** threads: where the engine's thread comes from, as for vh_thread_start(). */
+int32_t vh_blk_thread_open(struct vh_blk_store *store, const struct vh_thread_source *threads,
+                           struct vh_blk_engine **engine, struct vmmhpc_error *err);
 
 #endif
