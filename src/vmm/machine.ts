@@ -13,6 +13,8 @@ import { Balloon } from "./devices.js";
 import { readEvents } from "./event-stream.js";
 import { type GdbOptions, GdbServer } from "./gdb.js";
 import { GuestMemory } from "./guest-memory.js";
+import type { AdaptationModule, ModuleError } from "./module.js";
+import { MachineModules, type ModuleHandle } from "./modules.js";
 import { KERNEL_KINDS, type KernelKind, type MachineOptions, nativeBoot, nativeConfig } from "./options.js";
 import { type KvmStats, type MachineStats, readKvmStats, StatsPage } from "./stats.js";
 import { decodeStopInfo, type MachineState, type StopInfo, stateName } from "./stop-info.js";
@@ -29,6 +31,8 @@ export interface MachineEvents {
   stop: [info: StopInfo];
   /** A TypeScript device threw; the machine is being stopped. */
   deviceError: [error: DeviceError];
+  /** An adaptation module failed and was taken out; the machine goes on. */
+  moduleFailed: [error: ModuleError];
 }
 
 /** A device in place; `remove()` gives its range back, also while the guest runs. */
@@ -59,12 +63,14 @@ export class Machine extends EventEmitter<MachineEvents> {
   readonly kernelPath: string | undefined;
   /** The memory balloon, where there is one (`balloon: true`). */
   readonly balloon: Balloon;
+  /** The adaptation modules in it. */
+  readonly modules: MachineModules;
   readonly #devices: AttachedDevices;
   readonly #handle: native.MachineHandle;
   readonly #stats: StatsPage;
   readonly #handlers = new Set<bigint>();
   /** Calls that are in libvmmhpc now, in other threads: the machine must not go before they come back. */
-  readonly #pending = new Set<Promise<void>>();
+  readonly #pending = new Set<Promise<unknown>>();
   #workers: VcpuWorkers | undefined;
   #console: Socket | undefined;
   #events: Socket | undefined;
@@ -88,6 +94,13 @@ export class Machine extends EventEmitter<MachineEvents> {
       this.#resolveEnded = resolve;
     });
     this.balloon = new Balloon(() => this.#open());
+    this.modules = new MachineModules({
+      handle: () => this.#open(),
+      cpus: this.cpus,
+      memory: this.memory,
+      track: (call) => this.#track(call),
+      onFailed: (error) => this.emit("moduleFailed", error),
+    });
     forgotten.register(this, { handle, devices }, this);
   }
 
@@ -257,6 +270,15 @@ export class Machine extends EventEmitter<MachineEvents> {
   }
 
   /**
+   * Put an adaptation module into the machine, before the start or while the guest runs (docs/reference/modules.md).
+   * @param module a shared object (`.so`), an ES module with a default export, or that object itself
+   * @throws VmmError, ArgumentError, or what its attach() throws
+   */
+  loadModule(module: string | URL | AdaptationModule, args = ""): Promise<ModuleHandle> {
+    return this.modules.load(module, args);
+  }
+
+  /**
    * Let a gdb connect, before the start or later (docs/reference/gdb.md); one server a machine at a time.
    * The machine disposes of it, if nobody does before.
    * @throws VmmError: E_STATE where there is one, E_IO where port or socket cannot be had, E_UNSUPPORTED
@@ -318,7 +340,7 @@ export class Machine extends EventEmitter<MachineEvents> {
     }
   }
 
-  #track(call: Promise<void>): Promise<void> {
+  #track<T>(call: Promise<T>): Promise<T> {
     const settled = call.finally(() => this.#pending.delete(settled));
     this.#pending.add(settled);
     return settled;
@@ -334,7 +356,12 @@ export class Machine extends EventEmitter<MachineEvents> {
     if (this.#disposed !== undefined) {
       return;
     }
+    if (type === EventType.MODULE_FAILED) {
+      this.modules.onFailed(arg);
+      return;
+    }
     if (type === EventType.RESET) {
+      this.modules.onReset();
       this.emit("reset", arg);
       return;
     }
@@ -360,6 +387,7 @@ export class Machine extends EventEmitter<MachineEvents> {
       await native.waitAsync(this.#handle);
     }
     const info = decodeStopInfo(native.getStopInfo(this.#handle));
+    await this.modules.close(this.#handle);
     this.memory.close();
     this.#stats.close();
     await native.destroyAsync(this.#handle);
