@@ -8,24 +8,37 @@
 
 #include "machine.h"
 
+/* What it says stays when it has failed; lock is held. */
+static bool say(struct vh_module *module, const char *text)
+{
+    if (!vh_module_alive(module)) {
+        return false;
+    }
+    (void)snprintf(module->text, sizeof(module->text), "%s", text == NULL ? "" : text);
+    return true;
+}
+
+static void fail(struct vh_module *module, const char *text)
+{
+    if (say(module, text)) {
+        atomic_store(&module->failed, true);
+        atomic_store(&module->vm->modules.failing, true);
+        vh_io_wake(module->vm);
+    }
+}
+
 void vh_module_log(struct vh_module *module, const char *text)
 {
-    struct vh_modules *modules = &module->vm->modules;
-    (void)pthread_mutex_lock(&modules->lock);
-    if (vh_module_alive(module)) { /* else it says why not */
-        (void)snprintf(module->text, sizeof(module->text), "%s", text == NULL ? "" : text);
-    }
-    (void)pthread_mutex_unlock(&modules->lock);
+    (void)pthread_mutex_lock(&module->vm->modules.lock);
+    (void)say(module, text);
+    (void)pthread_mutex_unlock(&module->vm->modules.lock);
 }
 
 void vh_module_fail(struct vh_module *module, const char *text)
 {
-    struct vmmhpc *vm = module->vm;
-    vh_module_log(module, text);
-    if (!atomic_exchange(&module->failed, true)) {
-        atomic_store(&vm->modules.failing, true);
-        vh_io_wake(vm);
-    }
+    (void)pthread_mutex_lock(&module->vm->modules.lock);
+    fail(module, text);
+    (void)pthread_mutex_unlock(&module->vm->modules.lock);
 }
 
 static bool is_name(const char *name, size_t room)
@@ -39,7 +52,7 @@ static bool is_name(const char *name, size_t room)
     return length > 0 && length < room;
 }
 
-/* A copy of a descriptor, with zeros for what an older header lacks. */
+/* A copy of a descriptor into zeros: they are what an older header lacks. */
 static int32_t read_descriptor(const struct vmmhpc_module *from, struct vmmhpc_module *code,
                                struct vmmhpc_error *err)
 {
@@ -58,7 +71,6 @@ static int32_t read_descriptor(const struct vmmhpc_module *from, struct vmmhpc_m
         return vh_fail(err, VMMHPC_E_BAD_IMAGE, 0, from->size,
                        "damaged module: a descriptor of %u bytes", from->size);
     }
-    memset(code, 0, sizeof(*code));
     memcpy(code, from, from->size);
     if (!is_name(code->name, sizeof(code->name)) || code->init == NULL || code->fini == NULL ||
         memchr(code->version, 0, sizeof(code->version)) == NULL) {
@@ -69,7 +81,7 @@ static int32_t read_descriptor(const struct vmmhpc_module *from, struct vmmhpc_m
 }
 
 /* ------------------------------------------------------------------ coming and going
- * All of these are called with control held. */
+ * With control held, but for find(), for which lock is enough. */
 
 static void set_state(struct vh_module *module, uint32_t state)
 {
@@ -205,14 +217,16 @@ void vh_modules_destroy(struct vmmhpc *vm)
 {
     struct vh_modules *modules = &vm->modules;
     (void)pthread_mutex_lock(&modules->control);
-    while (modules->list != NULL) {
-        struct vh_module *module = modules->list;
+    struct vh_module *next = NULL;
+    for (struct vh_module *module = modules->list; module != NULL; module = next) {
+        next = module->next;
         if (module->state == VMMHPC_MODULE_RUNNING) {
             (void)unload(module, true, NULL);
         }
         /* Its ranges may be left where memory ran out: they go with the tables, unused. */
-        forget(module);
+        free(module);
     }
+    modules->list = NULL;
     (void)pthread_mutex_unlock(&modules->control);
 }
 
@@ -244,7 +258,7 @@ static int32_t start_locked(struct vmmhpc *vm, const struct vmmhpc_module *code,
 int32_t vmmhpc_module_attach(struct vmmhpc *vm, const struct vmmhpc_module *descriptor,
                              const char *args, uint32_t *id, struct vmmhpc_error *err)
 {
-    struct vmmhpc_module code;
+    struct vmmhpc_module code = {0};
     int32_t status = read_descriptor(descriptor, &code, err);
     return status == VMMHPC_OK ? start_locked(vm, &code, NULL, args, id, err) : status;
 }
@@ -252,7 +266,7 @@ int32_t vmmhpc_module_attach(struct vmmhpc *vm, const struct vmmhpc_module *desc
 int32_t vmmhpc_module_load(struct vmmhpc *vm, const char *path, const char *args, uint32_t *id,
                            struct vmmhpc_error *err)
 {
-    struct vmmhpc_module code;
+    struct vmmhpc_module code = {0};
     char *absolute =
         realpath(path == NULL ? "" : path, NULL); /* dlopen() would search for a name */
     if (absolute == NULL) {
@@ -292,16 +306,29 @@ static int32_t no_module(uint32_t id, struct vmmhpc_error *err)
     return vh_fail(err, VMMHPC_E_INVALID, 0, id, "there is no module %u", id);
 }
 
-int32_t vmmhpc_module_remove(struct vmmhpc *vm, uint32_t id, struct vmmhpc_error *err)
+/* Take control, and find a module; without one control is given back. */
+static int32_t enter_for(struct vmmhpc *vm, uint32_t id, struct vh_module **module,
+                         struct vmmhpc_error *err)
 {
     int32_t status = enter(vm, err);
+    if (status == VMMHPC_OK) {
+        *module = *find(vm, id);
+        if (*module == NULL) {
+            status = no_module(id, err);
+            (void)pthread_mutex_unlock(&vm->modules.control);
+        }
+    }
+    return status;
+}
+
+int32_t vmmhpc_module_remove(struct vmmhpc *vm, uint32_t id, struct vmmhpc_error *err)
+{
+    struct vh_module *module = NULL;
+    int32_t status = enter_for(vm, id, &module, err);
     if (status != VMMHPC_OK) {
         return status;
     }
-    struct vh_module *module = *find(vm, id);
-    if (module == NULL) {
-        status = no_module(id, err);
-    } else if (module->state != VMMHPC_MODULE_FAILED) {
+    if (module->state != VMMHPC_MODULE_FAILED) {
         status = unload(module, true, err);
     }
     if (status == VMMHPC_OK) {
@@ -315,12 +342,10 @@ int32_t vmmhpc_module_add_device(struct vmmhpc *vm, uint32_t id, uint32_t space,
                                  uint64_t bytes, vmmhpc_module_device device, void *opaque,
                                  struct vmmhpc_error *err)
 {
-    int32_t status = enter(vm, err);
+    struct vh_module *module = NULL;
+    int32_t status = enter_for(vm, id, &module, err);
     if (status == VMMHPC_OK) {
-        struct vh_module *module = *find(vm, id);
-        status = module == NULL
-                     ? no_module(id, err)
-                     : vh_part_add_device(module, space, base, bytes, device, opaque, NULL, err);
+        status = vh_part_add_device(module, space, base, bytes, device, opaque, NULL, err);
         (void)pthread_mutex_unlock(&vm->modules.control);
     }
     return status;
@@ -330,12 +355,10 @@ int32_t vmmhpc_module_add_hypercall(struct vmmhpc *vm, uint32_t id, uint32_t num
                                     vmmhpc_module_hypercall hypercall, void *opaque,
                                     struct vmmhpc_error *err)
 {
-    int32_t status = enter(vm, err);
+    struct vh_module *module = NULL;
+    int32_t status = enter_for(vm, id, &module, err);
     if (status == VMMHPC_OK) {
-        struct vh_module *module = *find(vm, id);
-        status = module == NULL
-                     ? no_module(id, err)
-                     : vh_part_add_hypercall(module, number, hypercall, opaque, NULL, err);
+        status = vh_part_add_hypercall(module, number, hypercall, opaque, NULL, err);
         (void)pthread_mutex_unlock(&vm->modules.control);
     }
     return status;
@@ -344,11 +367,10 @@ int32_t vmmhpc_module_add_hypercall(struct vmmhpc *vm, uint32_t id, uint32_t num
 int32_t vmmhpc_module_add_exit_hook(struct vmmhpc *vm, uint32_t id, uint64_t reasons,
                                     vmmhpc_module_hook hook, void *opaque, struct vmmhpc_error *err)
 {
-    int32_t status = enter(vm, err);
+    struct vh_module *module = NULL;
+    int32_t status = enter_for(vm, id, &module, err);
     if (status == VMMHPC_OK) {
-        struct vh_module *module = *find(vm, id);
-        status = module == NULL ? no_module(id, err)
-                                : vh_part_add_hook(module, reasons, hook, opaque, NULL, err);
+        status = vh_part_add_hook(module, reasons, hook, opaque, NULL, err);
         (void)pthread_mutex_unlock(&vm->modules.control);
     }
     return status;
@@ -360,48 +382,9 @@ int32_t vmmhpc_module_fail(struct vmmhpc *vm, uint32_t id, const char *text,
     (void)pthread_mutex_lock(&vm->modules.lock);
     struct vh_module *module = *find(vm, id);
     bool running = module != NULL && module->state == VMMHPC_MODULE_RUNNING;
-    if (running && vh_module_alive(module)) {
-        (void)snprintf(module->text, sizeof(module->text), "%s", text == NULL ? "" : text);
-        atomic_store(&module->failed, true);
-        atomic_store(&vm->modules.failing, true);
-        vh_io_wake(vm);
+    if (running) {
+        fail(module, text);
     }
     (void)pthread_mutex_unlock(&vm->modules.lock);
     return running ? VMMHPC_OK : no_module(id, err);
-}
-
-static uint32_t shown_state(const struct vh_module *module)
-{
-    bool failing = module->state == VMMHPC_MODULE_RUNNING && !vh_module_alive(module);
-    return failing ? VMMHPC_MODULE_FAILING : module->state;
-}
-
-int32_t vmmhpc_module_list(struct vmmhpc *vm, struct vmmhpc_module_info *out, uint32_t capacity,
-                           uint32_t *count, struct vmmhpc_error *err)
-{
-    if (count == NULL || (out == NULL && capacity > 0)) {
-        return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "nowhere to list modules to");
-    }
-    uint32_t at = 0;
-    (void)pthread_mutex_lock(&vm->modules.lock);
-    for (struct vh_module *module = vm->modules.list; module != NULL; module = module->next, at++) {
-        if (at >= capacity) {
-            continue;
-        }
-        out[at] = (struct vmmhpc_module_info){
-            .size = sizeof(*out),
-            .id = module->id,
-            .state = shown_state(module),
-            .parts = module->part_count,
-            .device_calls = atomic_load(&module->device_calls),
-            .hypercalls = atomic_load(&module->hypercalls),
-            .hook_calls = atomic_load(&module->hook_calls),
-        };
-        memcpy(out[at].name, module->code.name, sizeof(out[at].name));
-        memcpy(out[at].version, module->code.version, sizeof(out[at].version));
-        memcpy(out[at].text, module->text, sizeof(out[at].text));
-    }
-    *count = at;
-    (void)pthread_mutex_unlock(&vm->modules.lock);
-    return VMMHPC_OK;
 }

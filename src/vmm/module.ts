@@ -136,6 +136,9 @@ export class AttachedModule {
   readonly #callbacks: bigint[] = [];
   readonly #adding: Promise<void>[] = [];
   #error: ModuleError | undefined;
+  #started = false;
+  /** It said so itself, in attach(). */
+  #gaveUp = false;
   #released: Promise<void> | undefined;
 
   private constructor(module: AdaptationModule, id: number, context: ModuleContext) {
@@ -144,21 +147,28 @@ export class AttachedModule {
     this.#context = context;
   }
 
-  /** @throws VmmError, ArgumentError, or what attach() threw; nothing is left then. */
-  static async attach(module: AdaptationModule, context: ModuleContext): Promise<AttachedModule> {
+  /** A module with nothing in it yet: `start` is to follow. @throws VmmError */
+  static async open(module: AdaptationModule, context: ModuleContext): Promise<AttachedModule> {
     const id = await context.track(ffi.moduleOpen(context.handle(), module.name));
-    const attached = new AttachedModule(module, id, context);
+    return new AttachedModule(module, id, context);
+  }
+
+  /**
+   * Let it add its parts. That a guest made one of them fail meanwhile is not an error of this.
+   * @throws VmmError, ArgumentError, or what attach() threw; nothing is left then.
+   */
+  async start(): Promise<void> {
     try {
-      await module.attach(attached.#host());
-      await Promise.all(attached.#adding);
-      if (attached.#error !== undefined) {
-        throw attached.#error;
+      await this.module.attach(this.#host());
+      await Promise.all(this.#adding);
+      if (this.#gaveUp) {
+        throw this.#error;
       }
-      return attached;
+      this.#started = true;
     } catch (error) {
-      await Promise.allSettled(attached.#adding);
-      await attached.remove().catch(() => {}); // the machine may be gone, and the module with it
-      await attached.release();
+      await Promise.allSettled(this.#adding);
+      await this.remove().catch(() => {}); // the machine may be gone, and the module with it
+      await this.release();
       throw error;
     }
   }
@@ -212,7 +222,10 @@ export class AttachedModule {
       addDevice: (device) => this.#add(() => this.#addDevice(device)),
       addHypercall: (number, call) => this.#add(() => this.#addHypercall(number, call)),
       addExitHook: (hook, reasons) => this.#add(() => this.#addExitHook(hook, reasons)),
-      fail: (error) => this.#fail(error),
+      fail: (error) => {
+        this.#gaveUp = !this.#started;
+        this.#fail(error);
+      },
     };
   }
 

@@ -130,8 +130,14 @@ export class MachineModules {
       setIrq: (gsi: number, level: boolean) => native.irqSet(handle(), gsi, level),
       stop: () => native.stop(handle()),
     };
-    const attached = await AttachedModule.attach(module, { handle, track, cpus, args, host });
+    const attached = await AttachedModule.open(module, { handle, track, cpus, args, host });
     this.#attached.set(attached.id, attached);
+    try {
+      await attached.start();
+    } catch (error) {
+      this.#attached.delete(attached.id);
+      throw error;
+    }
     return this.#handle(attached.id, module.name);
   }
 
