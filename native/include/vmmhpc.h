@@ -241,6 +241,7 @@ VMMHPC_API uint32_t vmmhpc_is_remote(const struct vmmhpc *vm);
 enum vmmhpc_event_type {
     VMMHPC_EVENT_STATE = 1, /* arg: enum vmmhpc_state */
     VMMHPC_EVENT_RESET = 2, /* the guest was reset and boots again; arg: how many times so far */
+    VMMHPC_EVENT_MODULE_FAILED = 3, /* a module failed and was unloaded; arg: its id */
 };
 
 /** A record on the event socket. */

@@ -30,7 +30,8 @@ extern "C" {
 #define VMMHPC_PROTOCOL_MAJOR 1u
 #define VMMHPC_PROTOCOL_MINOR 0u
 
-#define VMMHPC_HISTORY_MAX 65536u /* bytes of scroll-back that can be kept */
+#define VMMHPC_MONITOR_MODULES 16u /* that a monitor can be given */
+#define VMMHPC_HISTORY_MAX 65536u  /* bytes of scroll-back that can be kept */
 
 /** How a monitor is started. */
 struct vmmhpc_monitor {
@@ -41,6 +42,11 @@ struct vmmhpc_monitor {
     const char *name;       /* of the machine, for people: at most 63 bytes */
     uint32_t history_bytes; /* scroll-back of the console, at most VMMHPC_HISTORY_MAX; 0: 16 KiB */
     uint32_t disks; /* how many disks will be added, at most: their threads are made beforehand */
+    /** Shared objects that vmmhpc_module_load() may be asked for, by these absolute paths: they are
+     *  opened before the jail is. Needs vmm-hpc-modules as program; NULL, 0: none. */
+    const char *const *modules;
+    uint32_t module_count; /* at most VMMHPC_MONITOR_MODULES */
+    uint32_t reserved;
 };
 
 /** Parts of the jail, as bits; docs/reference/jail.md says what each does. */

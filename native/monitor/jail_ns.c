@@ -78,8 +78,8 @@ static pid_t fork_writer(uint32_t owner, unsigned uid, unsigned gid, const int p
     if (writer == 0) {
         char byte = 0;
         (void)close(pipe[1]);
-        (void)read(pipe[0], &byte, 1);
-        _exit(write_maps(inside, owner, uid, gid) ? 0 : errno);
+        bool there = read(pipe[0], &byte, 1) == 0;
+        _exit(there && write_maps(inside, owner, uid, gid) ? 0 : errno);
     }
     return writer;
 }

@@ -3,8 +3,9 @@
  * vmm-hpc: the monitor of one machine. Started by vmmhpc_spawn() only, with the starter's socket as
  * descriptor 3:
  *
- *     vmm-hpc PARTS NAME      parts of the jail to go without (enum vmmhpc_jail_part), the
- * machine's name
+ *     vmm-hpc PARTS NAME [MODULE...]
+ *
+ * parts of the jail to go without (enum vmmhpc_jail_part), the machine's name, shared objects.
  */
 #include <errno.h>
 #include <signal.h>
@@ -77,12 +78,15 @@ int main(int argc, char **argv)
     for (uint32_t i = 1; i < VH_CLIENTS; i++) {
         monitor.clients[i] = -1;
     }
-    if (argc != 3 || getsockopt(STARTER_FD, SOL_SOCKET, SO_PEERCRED, &starter, &bytes) != 0) {
+    if (argc < 3 || getsockopt(STARTER_FD, SOL_SOCKET, SO_PEERCRED, &starter, &bytes) != 0) {
         static const char usage[] = "vmm-hpc is started by libvmmhpc: see v2m start\n";
         return write(STDERR_FILENO, usage, sizeof(usage) - 1) < 0 ? 2 : 1;
     }
     const struct vh_jail_config jail = {.without = (uint32_t)strtoul(argv[1], NULL, 10)};
-    int32_t status = vh_jail_enter(&jail, &err);
+    int32_t status = vh_monitor_open_modules(&monitor, argv + 3, (uint32_t)argc - 3, &err);
+    if (status == VMMHPC_OK) {
+        status = vh_jail_enter(&jail, &err);
+    }
     if (status == VMMHPC_OK &&
         getsockopt(STARTER_FD, SOL_SOCKET, SO_PEERCRED, &starter, &bytes) == 0) {
         monitor.owner = starter.uid; /* as this user namespace counts */

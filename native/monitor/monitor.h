@@ -12,6 +12,12 @@
 
 #define VH_CLIENTS 16u
 
+/* A shared object that was named at the start, opened before the jail was entered. */
+struct vh_monitor_module {
+    const char *path;
+    const struct vmmhpc_module *descriptor;
+};
+
 struct vh_monitor {
     struct vmmhpc *vm; /* NULL until it is created */
     struct vmmhpc_status_page *page;
@@ -25,6 +31,8 @@ struct vh_monitor {
     uint32_t disks;             /* that will be added, at most */
     bool confine;               /* with seccomp */
     struct vh_threads *threads; /* of the machine; made before it */
+    struct vh_monitor_module modules[VMMHPC_MONITOR_MODULES];
+    uint32_t module_count;
     bool started;
     bool quit;   /* end now, whatever the machine does */
     uint8_t *in; /* payloads of the message at hand, VH_WIRE_PAYLOAD bytes each */
@@ -49,6 +57,14 @@ int32_t vh_monitor_setup(struct vh_monitor *monitor, struct vh_wire *in, struct 
 /* footprint.c */
 /** The machine was started: give back what only that needed. */
 void vh_footprint_trim(const struct vh_monitor *monitor);
+
+/* modules.c */
+/** Open what vmmhpc_module_load() may be asked for: outside of the jail, with the starter's rights.
+ *  E_UNSUPPORTED: this is the static monitor. */
+int32_t vh_monitor_open_modules(struct vh_monitor *monitor, char *const *paths, uint32_t count,
+                                struct vmmhpc_error *err);
+int32_t vh_monitor_module_request(struct vh_monitor *monitor, struct vh_wire *in,
+                                  struct vh_wire *out, struct vmmhpc_error *err);
 
 /* words.c: what is left in the status page when the process ends. */
 /** From now on a fatal signal leaves its reason in the page. One monitor a process: handlers have

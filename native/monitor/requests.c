@@ -192,6 +192,10 @@ int32_t vh_monitor_request(struct vh_monitor *monitor, struct vh_wire *in, struc
         return balloon_get(monitor, out, err);
     case VH_REQUEST_GENERATION_SET:
         return generation_set(monitor, in, err);
+    case VH_REQUEST_MODULE_ADD:
+    case VH_REQUEST_MODULE_REMOVE:
+    case VH_REQUEST_MODULE_LIST:
+        return vh_monitor_module_request(monitor, in, out, err);
     default:
         return vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, in->head.type,
                        "this monitor does not know request %u", in->head.type);

@@ -96,7 +96,7 @@ static const struct vh_seccomp_request requests[] = {
     REQUEST(KVM_IRQ_LINE, S | C | V | I),
     REQUEST(KVM_SET_SIGNAL_MASK, V),
     REQUEST(KVM_GET_REGS, V),
-    REQUEST(KVM_SET_REGS, S | I),
+    REQUEST(KVM_SET_REGS, S | V | I), /* V: the result of a hypercall */
     REQUEST(KVM_GET_SREGS, S | V | I),
     REQUEST(KVM_SET_SREGS, S | I),
     REQUEST(KVM_SET_MSRS, S | I),

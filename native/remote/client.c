@@ -316,6 +316,70 @@ int32_t vmmhpc_monitor_info(struct vmmhpc *vm, struct vmmhpc_monitor_info *info,
     return vh_wire_done(&in) ? VMMHPC_OK : vh_remote_nonsense(&in, err);
 }
 
+/* ------------------------------------------------------------------ modules */
+
+static int32_t module_load(struct vmmhpc *vm, const char *path, const char *args, uint32_t *id,
+                           struct vmmhpc_error *err)
+{
+    struct vh_wire out;
+    struct vh_wire in;
+    uint8_t data[8192];
+    uint8_t reply[512];
+    vh_wire_init(&out, data, sizeof(data));
+    vh_wire_init(&in, reply, sizeof(reply));
+    vh_put_text(&out, path == NULL ? "" : path);
+    vh_put_text(&out, args == NULL ? "" : args);
+    int32_t status = vh_remote_call(vm, VH_REQUEST_MODULE_ADD, &out, &in, err);
+    if (status != VMMHPC_OK) {
+        return status;
+    }
+    uint32_t got = vh_get_u32(&in);
+    if (!vh_wire_done(&in)) {
+        return vh_remote_nonsense(&in, err);
+    }
+    if (id != NULL) {
+        *id = got;
+    }
+    return VMMHPC_OK;
+}
+
+static int32_t module_remove(struct vmmhpc *vm, uint32_t id, struct vmmhpc_error *err)
+{
+    struct vh_wire out;
+    uint8_t data[8];
+    vh_wire_init(&out, data, sizeof(data));
+    vh_put_u32(&out, id);
+    return vh_remote_call(vm, VH_REQUEST_MODULE_REMOVE, &out, NULL, err);
+}
+
+static int32_t module_list(struct vmmhpc *vm, struct vmmhpc_module_info *out, uint32_t capacity,
+                           uint32_t *count, struct vmmhpc_error *err)
+{
+    struct vh_wire in;
+    uint8_t *reply = malloc(VH_WIRE_PAYLOAD);
+    if (reply == NULL) {
+        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, VH_WIRE_PAYLOAD, "no memory for a list");
+    }
+    vh_wire_init(&in, reply, VH_WIRE_PAYLOAD);
+    int32_t status = vh_remote_call(vm, VH_REQUEST_MODULE_LIST, NULL, &in, err);
+    if (status == VMMHPC_OK) {
+        *count = vh_get_u32(&in);
+        for (uint32_t i = 0; i < *count && !in.bad; i++) {
+            struct vmmhpc_module_info info;
+            vh_get_bytes(&in, &info, sizeof(info));
+            info.name[sizeof(info.name) - 1] = '\0';
+            info.version[sizeof(info.version) - 1] = '\0';
+            info.text[sizeof(info.text) - 1] = '\0';
+            if (i < capacity) {
+                out[i] = info;
+            }
+        }
+        status = vh_wire_done(&in) ? VMMHPC_OK : vh_remote_nonsense(&in, err);
+    }
+    free(reply);
+    return status;
+}
+
 static int32_t verb(struct vmmhpc *vm, enum vh_remote_verb verb, struct vmmhpc_error *err)
 {
     static const uint32_t requests[] = {
@@ -357,4 +421,7 @@ const struct vh_remote_ops vh_client_ops = {
     .balloon_set = balloon_set,
     .balloon_get = balloon_get,
     .generation = generation,
+    .module_load = module_load,
+    .module_remove = module_remove,
+    .module_list = module_list,
 };

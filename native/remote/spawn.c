@@ -161,13 +161,17 @@ static int32_t run(const struct vmmhpc_monitor *monitor, int theirs, pid_t *pid,
                    struct vmmhpc_error *err)
 {
     char without[32];
-    char *argv[] = {(char *)(uintptr_t) "vmm-hpc", without, (char *)(uintptr_t)monitor->name, NULL};
+    char *argv[4 + VMMHPC_MONITOR_MODULES] = {(char *)(uintptr_t) "vmm-hpc", without,
+                                              (char *)(uintptr_t)monitor->name};
     char *env[] = {NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t none;
     sigset_t all;
     (void)snprintf(without, sizeof(without), "%u", monitor->jail_without);
+    for (uint32_t i = 0; i < monitor->module_count; i++) {
+        argv[3 + i] = (char *)(uintptr_t)monitor->modules[i];
+    }
     (void)sigemptyset(&none);
     (void)sigfillset(&all);
     int failed = posix_spawn_file_actions_init(&actions);
@@ -265,6 +269,16 @@ static int32_t check(const struct vmmhpc_monitor *monitor, struct vmmhpc_error *
         strlen(monitor->name) > 63) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, 0,
                        "a monitor needs a program, a directory, and a name of at most 63 bytes");
+    }
+    if (monitor->module_count > VMMHPC_MONITOR_MODULES ||
+        (monitor->modules == NULL && monitor->module_count > 0)) {
+        return vh_fail(err, VMMHPC_E_LIMIT, 0, monitor->module_count,
+                       "a monitor can be given %u modules", VMMHPC_MONITOR_MODULES);
+    }
+    for (uint32_t i = 0; i < monitor->module_count; i++) {
+        if (monitor->modules[i] == NULL || monitor->modules[i][0] != '/') {
+            return vh_fail(err, VMMHPC_E_INVALID, 0, i, "module %u needs an absolute path", i);
+        }
     }
     if (monitor->history_bytes > VMMHPC_HISTORY_MAX) {
         return vh_fail(err, VMMHPC_E_LIMIT, 0, monitor->history_bytes,

@@ -109,6 +109,7 @@ static void *io_main(void *arg)
     struct vmmhpc *vm = arg;
     for (;;) {
         bool finished = vh_lifecycle_step(vm);
+        vh_modules_step(vm);
         vh_console_pump(vm);
         bool told = finished && vh_console_finish(vm);
         if (finished && destroying(vm)) {

@@ -149,6 +149,7 @@ static void do_reset(struct vmmhpc *vm)
     struct vmmhpc_error err = {.size = sizeof(err)};
     int32_t status = reset_machine(vm, &err);
     vm->reset_requested = false;
+    vm->modules.reset_told = false;
     if (status == VMMHPC_OK) {
         uint64_t resets = vm->stats->resets + 1;
         __atomic_store_n(&vm->stats->resets, resets, __ATOMIC_RELAXED);
@@ -164,10 +165,21 @@ static void do_reset(struct vmmhpc *vm)
     (void)pthread_cond_broadcast(&vm->changed);
 }
 
+static bool reset_is_due(const struct vmmhpc *vm)
+{
+    return vm->reset_requested && !vm->stop_requested && vh_all_parked(vm);
+}
+
 bool vh_lifecycle_step(struct vmmhpc *vm)
 {
     (void)pthread_mutex_lock(&vm->lock);
-    if (vm->reset_requested && !vm->stop_requested && vh_all_parked(vm)) {
+    if (reset_is_due(vm) && !vm->modules.reset_told) {
+        vm->modules.reset_told = true;
+        (void)pthread_mutex_unlock(&vm->lock); /* modules may take it; vCPUs stay parked */
+        vh_modules_reset(vm);
+        (void)pthread_mutex_lock(&vm->lock);
+    }
+    if (reset_is_due(vm)) {
         do_reset(vm);
     }
     if (vm->stop_requested && !vm->finished && vh_none_active(vm)) {

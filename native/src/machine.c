@@ -116,8 +116,9 @@ static int32_t init_locks(struct vmmhpc *vm, struct vmmhpc_error *err)
         failed = pthread_cond_init(&vm->changed, &attr);
         (void)pthread_condattr_destroy(&attr);
     }
-    pthread_mutex_t *locks[] = {&vm->lock,         &vm->kvm_lock,   &vm->device_lock,
-                                &vm->console_lock, &vm->event_lock, &vm->io_loop.lock};
+    pthread_mutex_t *locks[] = {
+        &vm->lock,       &vm->kvm_lock,     &vm->device_lock,     &vm->console_lock,
+        &vm->event_lock, &vm->io_loop.lock, &vm->modules.control, &vm->modules.lock};
     for (size_t i = 0; failed == 0 && i < VH_COUNT(locks); i++) {
         failed = pthread_mutex_init(locks[i], NULL);
     }
@@ -265,6 +266,7 @@ void vmmhpc_destroy(struct vmmhpc *vm)
         vh_io_wake(vm);
         (void)pthread_join(vm->io_thread, NULL);
     }
+    vh_modules_destroy(vm);
     vh_pci_destroy(vm); /* nothing is at work in RAM after this */
     if (vm->vcpus != NULL) {
         vh_kvm_teardown(vm);
@@ -281,8 +283,9 @@ void vmmhpc_destroy(struct vmmhpc *vm)
     vh_memory_destroy(&vm->memory);
     close_fd(&vm->wake_fd);
     close_fd(&vm->kvm_fd);
-    pthread_mutex_t *locks[] = {&vm->lock,         &vm->kvm_lock,   &vm->device_lock,
-                                &vm->console_lock, &vm->event_lock, &vm->io_loop.lock};
+    pthread_mutex_t *locks[] = {
+        &vm->lock,       &vm->kvm_lock,     &vm->device_lock,     &vm->console_lock,
+        &vm->event_lock, &vm->io_loop.lock, &vm->modules.control, &vm->modules.lock};
     for (size_t i = 0; i < VH_COUNT(locks); i++) {
         (void)pthread_mutex_destroy(locks[i]);
     }

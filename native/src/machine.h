@@ -15,6 +15,7 @@
 #include "files.h"
 #include "internal.h"
 #include "memory.h"
+#include "modules.h"
 #include "pci/pci.h"
 #include "remote_ops.h"
 #include "thread.h"
@@ -152,13 +153,14 @@ struct vmmhpc {
 
     /* Devices: readers load a table without a lock; retired ones are freed after a grace period. */
     pthread_mutex_t device_lock;
-    _Atomic(struct vh_table *) tables[2];
+    _Atomic(struct vh_table *) tables[VH_SPACES];
     uint32_t next_device_id;
     struct vh_uart uart;
     struct vh_pci_bus pci;
     uint8_t generation_id[16];
     bool has_generation_id; /* fixed once a guest is loaded */
     struct vh_io_loop io_loop;
+    struct vh_modules modules;
 
     /* Life cycle: guarded by lock. attention tells vCPUs to take the lock and look: it is set while
      * anything below asks for them. Lock order: lock, console_lock, uart.lock, kvm_lock; event_lock
@@ -277,6 +279,16 @@ bool vh_console_finish(struct vmmhpc *vm);
 int32_t vh_builtin_devices(struct vmmhpc *vm, struct vmmhpc_error *err);
 
 /* devices.c */
+/** Claim a range of ports or of memory; range->base and what handles it are set. */
+int32_t vh_device_add(struct vmmhpc *vm, uint32_t space, struct vh_range *range, uint64_t bytes,
+                      uint32_t *id, struct vmmhpc_error *err);
+/** Put a range, complete but for its id, into one of the tables; vCPUs may call it at once. */
+int32_t vh_range_publish(struct vmmhpc *vm, uint32_t space, struct vh_range *range, uint64_t limit,
+                         uint32_t *id, struct vmmhpc_error *err);
+/** Take it out; a vCPU may still be in it until a grace period has passed. *owned is what the
+ *  range owned, for the caller to free after that. E_INVALID: there is none. */
+int32_t vh_range_unpublish(struct vmmhpc *vm, uint32_t space, uint32_t id, void **owned,
+                           struct vmmhpc_error *err);
 void vh_devices_free(struct vmmhpc *vm);
 
 /* generation.c: put the VM generation ID into RAM. */

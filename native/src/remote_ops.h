@@ -8,6 +8,7 @@
 #define VH_REMOTE_OPS_H
 
 #include "vmmhpc_devices.h"
+#include "vmmhpc_module.h"
 
 /* What a monitor is asked for without any argument. */
 enum vh_remote_verb { VH_REMOTE_PAUSE, VH_REMOTE_RESUME, VH_REMOTE_RESET, VH_REMOTE_STOP };
@@ -47,6 +48,11 @@ struct vh_remote_ops {
     int32_t (*balloon_set)(struct vmmhpc *vm, uint64_t bytes, struct vmmhpc_error *err);
     int32_t (*balloon_get)(struct vmmhpc *vm, struct vmmhpc_balloon_state *state,
                            struct vmmhpc_error *err);
+    int32_t (*module_load)(struct vmmhpc *vm, const char *path, const char *args, uint32_t *id,
+                           struct vmmhpc_error *err);
+    int32_t (*module_remove)(struct vmmhpc *vm, uint32_t id, struct vmmhpc_error *err);
+    int32_t (*module_list)(struct vmmhpc *vm, struct vmmhpc_module_info *out, uint32_t capacity,
+                           uint32_t *count, struct vmmhpc_error *err);
     /** vmmhpc_add_generation_id(), or with `change` vmmhpc_set_generation_id(). */
     int32_t (*generation)(struct vmmhpc *vm, bool change, const uint8_t id[16],
                           struct vmmhpc_error *err);

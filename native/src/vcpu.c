@@ -177,6 +177,10 @@ static void internal_error(struct vh_vcpu *vcpu)
 static void handle_exit(struct vh_vcpu *vcpu)
 {
     char text[96];
+    if (atomic_load_explicit(&vcpu->vm->tables[VH_SPACE_HOOK], memory_order_acquire) != NULL &&
+        vh_exit_hooks(vcpu)) {
+        return;
+    }
     switch (vcpu->run->exit_reason) {
     case KVM_EXIT_IO:
         if (atomic_load(&vcpu->vm->debug) == NULL || !vh_debug_trap(vcpu)) {

@@ -78,7 +78,7 @@ export const StopReason = {
 export type StopReason = (typeof StopReason)[keyof typeof StopReason];
 
 /** enum vmmhpc_event_type. */
-export const EventType = { STATE: 1, RESET: 2 } as const;
+export const EventType = { STATE: 1, RESET: 2, MODULE_FAILED: 3 } as const;
 
 /** enum vmmhpc_space. */
 export const Space = { PIO: 0, MMIO: 1 } as const;

@@ -16,9 +16,10 @@ import {
   type MachineHandle,
   machine,
 } from "./machine.js";
-import { chars, i32, ptr, type StructValue, struct, u32, u64 } from "./struct.js";
+import { chars, i32, pad, ptr, type StructValue, struct, u32, u64 } from "./struct.js";
 
 export const HISTORY_MAX = 65536;
+export const MONITOR_MODULES = 16;
 
 /** enum vmmhpc_jail_part, without the prefix VMMHPC_JAIL_. */
 export const JailPart = {
@@ -46,6 +47,9 @@ export const VmmhpcMonitor = struct("vmmhpc_monitor", {
   name: ptr,
   history_bytes: u32,
   disks: u32,
+  modules: ptr,
+  module_count: u32,
+  reserved: pad(4, 4),
 });
 
 export const VmmhpcStatusPage = struct("vmmhpc_status_page", {
@@ -125,9 +129,13 @@ export const MONITOR_SIGNATURES: { readonly [K in keyof MonitorApi]: Signature }
 
 const remote = furtherLibrary<MonitorApi>("remote", MONITOR_SIGNATURES);
 
-/** Where vmm-hpc is: `V3M_VMM_HPC` if set, else the release build in this package. */
-export function monitorPath(): string {
-  return process.env.V3M_VMM_HPC || join(packageRoot(), "native/build/release/vmm-hpc");
+/**
+ * Where vmm-hpc is: `V3M_VMM_HPC` if set, else the release build in this package; with modules the one that
+ * can load them, beside it.
+ */
+export function monitorPath(modules = false): string {
+  const path = process.env.V3M_VMM_HPC || join(packageRoot(), "native/build/release/vmm-hpc");
+  return modules ? `${path}-modules` : path;
 }
 
 export interface MonitorSpec {
@@ -138,20 +146,25 @@ export interface MonitorSpec {
   readonly historyBytes: number;
   /** How many disks will be added, at most. */
   readonly disks: number;
+  /** Absolute paths of the shared objects that may be loaded. */
+  readonly modules: readonly string[];
 }
 
 /** In a thread of koffi's pool. @throws VmmError, LibraryError */
 export async function spawnAsync(config: MachineConfig, spec: MonitorSpec): Promise<MachineHandle> {
   const arena = new Arena();
   const native = configStruct(config, arena);
+  const modules = BigUint64Array.from(spec.modules, (path) => arena.text(path));
   const monitor = VmmhpcMonitor.alloc({
     size: VmmhpcMonitor.size,
     jail_without: spec.jailWithout,
-    program: arena.text(monitorPath()),
+    program: arena.text(monitorPath(spec.modules.length > 0)),
     directory: arena.text(spec.directory),
     name: arena.text(spec.name),
     history_bytes: spec.historyBytes,
     disks: spec.disks,
+    modules: modules.length > 0 ? arena.address(modules) : 0n,
+    module_count: modules.length,
   });
   const out = new BigUint64Array(1);
   try {

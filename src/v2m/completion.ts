@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { UsageError } from "./values.js";
 
 /** Options whose value is a file. */
-const FILE_OPTIONS = new Set(["--kernel", "--initrd", "--kvm", "--disk", "--pmem"]);
+const FILE_OPTIONS = new Set(["--kernel", "--initrd", "--kvm", "--disk", "--pmem", "--module"]);
 
 interface Spec {
   readonly name: string;

@@ -32,6 +32,7 @@ const BY_CODE: Readonly<Record<string, number>> = {
   E_USAGE: Exit.USAGE,
   E_INVALID: Exit.USAGE,
   E_OVERLAP: Exit.IMAGE,
+  E_MODULE: Exit.IMAGE,
   E_NO_KVM: Exit.HOST,
   E_PERMISSION: Exit.HOST,
   E_UNSUPPORTED: Exit.HOST,

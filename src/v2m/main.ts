@@ -9,13 +9,14 @@ import { completion, SHELLS } from "./completion.js";
 import { addDeviceOptions, DEVICE_EXAMPLES, DEVICE_HELP } from "./device-options.js";
 import { Exit, exitCodeOf } from "./exit-codes.js";
 import { addGdbOptions } from "./gdb-options.js";
+import { addModuleOptions, MODULE_HELP } from "./module-options.js";
 import { addNoiseCommand } from "./noise-command.js";
 import { errorJson, formatError } from "./report.js";
 import type { RunFlags } from "./run-options.js";
 import { addYodCommand } from "./yod-command.js";
 import { YodExit } from "./yod-exit.js";
 
-const RUN_HELP = `${DEVICE_HELP}
+const RUN_HELP = `${DEVICE_HELP}${MODULE_HELP}
 The guest's console is standard input and output. On a terminal, Ctrl-A is the escape
 key: Ctrl-A x stops the machine, Ctrl-A h lists the rest; Ctrl-C goes to the guest.
 
@@ -23,7 +24,7 @@ Exit codes:
     0  the guest powered off (or was stopped by the escape key)
     1  v2m itself failed                  2  wrong option or value
     3  the guest crashed                  4  this host cannot run it (see v2m doctor)
-    5  kernel or initrd cannot be loaded  6  not enough memory, too many vCPUs
+    5  a file cannot be loaded            6  not enough memory, too many vCPUs
     7  the guest reset, with --no-reboot
   124  --timeout elapsed                141  standard output was closed
   129, 130, 143  ended by SIGHUP, SIGINT, SIGTERM
@@ -98,6 +99,7 @@ function buildProgram(finish: (code: number) => void): Command {
     });
   addDeviceOptions(run);
   addGdbOptions(run);
+  addModuleOptions(run);
 
   addYodCommand(program, finish);
   addNoiseCommand(program, finish);

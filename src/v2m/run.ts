@@ -7,6 +7,7 @@ import { formatStopInfo, type StopInfo } from "../vmm/stop-info.js";
 import { type Command, ConsoleSession, ESCAPE_HELP } from "./console-session.js";
 import { Exit } from "./exit-codes.js";
 import { announceGdb } from "./gdb-options.js";
+import { loadModules } from "./module-options.js";
 import { machineOptions, planRun, type RunFlags, type RunPlan } from "./run-options.js";
 import { formatSummary, summarize } from "./run-summary.js";
 
@@ -154,6 +155,7 @@ export async function run(flags: RunFlags): Promise<number> {
   const plan = planRun(flags);
   const machine = await Machine.create(await machineOptions(plan));
   try {
+    await loadModules(machine, plan.modules);
     if (plan.gdb !== undefined) announceGdb(machine.gdb(plan.gdb), plan.gdb.wait === true);
     return await new ForegroundRun(machine, plan).run();
   } finally {

@@ -31,6 +31,8 @@ export { type GdbOptions, GdbServer, gdbEndpoint } from "./gdb.js";
 export * from "./guest-memory.js";
 export { hostFacts, type Virtualization, virtualization } from "./host.js";
 export * from "./machine.js";
+export * from "./module.js";
+export type { MachineModules, ModuleHandle, ModuleInfo, ModuleStateName } from "./modules.js";
 export {
   JAIL_PARTS,
   type JailPart,

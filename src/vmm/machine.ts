@@ -14,6 +14,8 @@ import { Balloon } from "./devices.js";
 import { readEvents } from "./event-stream.js";
 import { type GdbOptions, GdbServer } from "./gdb.js";
 import { GuestMemory } from "./guest-memory.js";
+import type { AdaptationModule, ModuleError } from "./module.js";
+import { MachineModules, type ModuleHandle } from "./modules.js";
 import { decodeInfo, type MonitorInfo, type MonitorOptions, monitorSpec } from "./monitor.js";
 import { KERNEL_KINDS, type KernelKind, type MachineOptions, nativeBoot, nativeConfig } from "./options.js";
 import { type KvmStats, type MachineStats, readKvmStats, StatsPage } from "./stats.js";
@@ -31,6 +33,8 @@ export interface MachineEvents {
   stop: [info: StopInfo];
   /** A TypeScript device threw; the machine is being stopped. */
   deviceError: [error: DeviceError];
+  /** An adaptation module failed and was taken out; the machine goes on. */
+  moduleFailed: [error: ModuleError];
 }
 
 /** A device in place; `remove()` gives its range back, also while the guest runs. */
@@ -65,12 +69,14 @@ export class Machine extends EventEmitter<MachineEvents> {
   readonly monitored: boolean;
   /** The memory balloon, where there is one (`balloon: true`). */
   readonly balloon: Balloon;
+  /** The adaptation modules in it. */
+  readonly modules: MachineModules;
   readonly #devices: AttachedDevices;
   readonly #handle: native.MachineHandle;
   readonly #stats: StatsPage;
   readonly #handlers = new Set<bigint>();
   /** Calls that are in libvmmhpc now, in other threads: the machine must not go before they come back. */
-  readonly #pending = new Set<Promise<void>>();
+  readonly #pending = new Set<Promise<unknown>>();
   #workers: VcpuWorkers | undefined;
   #console: Socket | undefined;
   #events: Socket | undefined;
@@ -103,6 +109,13 @@ export class Machine extends EventEmitter<MachineEvents> {
       this.#started = true;
     }
     this.balloon = new Balloon(() => this.#open());
+    this.modules = new MachineModules({
+      handle: () => this.#open(),
+      cpus: this.cpus,
+      memory: this.memory,
+      track: (call) => this.#track(call),
+      onFailed: (error) => this.emit("moduleFailed", error),
+    });
     forgotten.register(this, { handle, devices }, this);
   }
 
@@ -303,6 +316,15 @@ export class Machine extends EventEmitter<MachineEvents> {
   }
 
   /**
+   * Put an adaptation module into the machine, before the start or while the guest runs (docs/reference/modules.md).
+   * @param module a shared object (`.so`), an ES module with a default export, or that object itself
+   * @throws VmmError, ArgumentError, or what its attach() throws
+   */
+  loadModule(module: string | URL | AdaptationModule, args = ""): Promise<ModuleHandle> {
+    return this.modules.load(module, args);
+  }
+
+  /**
    * Let a gdb connect, before the start or later (docs/reference/gdb.md); one server a machine at a time.
    * The machine disposes of it, if nobody does before.
    * @throws VmmError: E_STATE where there is one, E_IO where port or socket cannot be had, E_UNSUPPORTED
@@ -408,7 +430,7 @@ export class Machine extends EventEmitter<MachineEvents> {
     }
   }
 
-  #track(call: Promise<void>): Promise<void> {
+  #track<T>(call: Promise<T>): Promise<T> {
     const settled = call.finally(() => this.#pending.delete(settled));
     this.#pending.add(settled);
     return settled;
@@ -424,7 +446,12 @@ export class Machine extends EventEmitter<MachineEvents> {
     if (this.#disposed !== undefined) {
       return;
     }
+    if (type === EventType.MODULE_FAILED) {
+      this.modules.onFailed(arg);
+      return;
+    }
     if (type === EventType.RESET) {
+      this.modules.onReset();
       this.emit("reset", arg);
       return;
     }
@@ -455,6 +482,7 @@ export class Machine extends EventEmitter<MachineEvents> {
       await native.waitAsync(this.#handle);
     }
     const info = decodeStopInfo(native.getStopInfo(this.#handle));
+    await this.modules.close(this.#handle);
     this.memory.close();
     this.#stats.close();
     await native.destroyAsync(this.#handle);

@@ -8,7 +8,7 @@
  *     await using again = await Machine.connect("/run/user/1000/v3m/a");     // here or in another process
  */
 import { readFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { ArgumentError, V3mError } from "../errors.js";
 import * as native from "../ffi/monitor.js";
 import { whole } from "./options.js";
@@ -39,6 +39,11 @@ export interface MonitorOptions {
   readonly name?: string;
   /** Parts of the jail to go without. Default: none; where one cannot be set up the machine is not made. */
   readonly jailWithout?: readonly JailPart[];
+  /**
+   * Shared objects that `loadModule` may be asked for: in the jail no others can be opened. They are opened before
+   * it is entered, by a monitor that is larger than the usual one.
+   */
+  readonly modules?: readonly string[];
   /** Bytes of console output that are kept for those who come later, at most 65536. Default 16384. */
   readonly history?: number;
 }
@@ -96,8 +101,9 @@ export function monitorSpec(options: MonitorOptions, disks = 0): native.MonitorS
     }
     jailWithout |= bit;
   }
+  const modules = (options.modules ?? []).map((path) => resolve(path));
   const history = Number(whole(options.history ?? 0, "bytes of console history", 0, native.HISTORY_MAX));
-  return { directory, name, jailWithout, historyBytes: history, disks };
+  return { directory, name, jailWithout, historyBytes: history, disks, modules };
 }
 
 const dateOf = (ns: bigint) => new Date(Number(ns / 1_000_000n));

@@ -17,7 +17,7 @@ import {
   VmmError,
 } from "../../src/vmm/index.js";
 import { suite } from "../support/capabilities.js";
-import { busy, guest, nextReset, PATIENCE, Transcript } from "../support/machines.js";
+import { busy, guest, nextReset, PATIENCE, roundsOf, Transcript } from "../support/machines.js";
 import { exchange } from "../support/seqpacket.js";
 
 let root: string;
@@ -234,6 +234,51 @@ suite("a machine in a monitor", { needs: ["kvm"] }, () => {
       const status = await gone(directory);
       expect(status).toMatchObject({ state: "crashed", text: info.text });
       expect(status.stop?.registers?.rip).toBe(info.registers?.rip);
+    },
+    PATIENCE,
+  );
+});
+
+suite("modules in a monitor", { needs: ["kvm"] }, () => {
+  const TALLY = join(packageRoot(), "native/build/release/tally.so");
+
+  it(
+    "are those that were named at the start; they come and go while the guest calls them",
+    async () => {
+      const directory = place();
+      await using machine = await Machine.spawn(guest("hypercall", { rounds: 0 }), {
+        directory,
+        modules: [TALLY],
+      });
+      machine.start();
+      await said(machine.joinConsole(), "version 1");
+      for (let round = 0; round < roundsOf(5, 20, 100); round++) {
+        const handle = await machine.loadModule(TALLY, "port=0x510");
+        while ((handle.info()?.hypercalls ?? 0n) < 2n) {
+          await new Promise((resolve) => setTimeout(resolve, 1));
+        }
+        expect(machine.modules.list()).toMatchObject([{ name: "tally", state: "running", parts: 3 }]);
+        await handle.remove();
+        expect(machine.modules.list()).toEqual([]);
+      }
+      await expect(machine.loadModule("/usr/lib/no-module.so", "")).rejects.toMatchObject({
+        code: "E_PERMISSION",
+        message: expect.stringContaining("was not named"),
+      });
+      expect(machine.state).toBe("running");
+      await machine.quit();
+    },
+    PATIENCE,
+  );
+
+  it(
+    "what is no module is refused before there is a machine",
+    async () => {
+      const file = join(root, "no.so");
+      writeFileSync(file, "garbage");
+      await expect(Machine.spawn(busy(0), { directory: place(), modules: [file] })).rejects.toMatchObject({
+        code: "E_BAD_IMAGE",
+      });
     },
     PATIENCE,
   );

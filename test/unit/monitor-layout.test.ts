@@ -19,6 +19,7 @@ describe("vmmhpc_monitor.h", () => {
         .filter(isStruct)
         .flatMap((type) => expectations(type)),
       ["VMMHPC_HISTORY_MAX", BigInt(monitor.HISTORY_MAX)] as const,
+      ["VMMHPC_MONITOR_MODULES", BigInt(monitor.MONITOR_MODULES)] as const,
       ...Object.entries(monitor.JailPart).map(([name, bit]) => [`VMMHPC_JAIL_${name}`, BigInt(bit)] as const),
       ...Object.entries(monitor.Phase).map(([name, n]) => [`VMMHPC_PHASE_${name}`, BigInt(n)] as const),
     ];
@@ -132,6 +133,7 @@ describe("what a monitor is asked for", () => {
       jailWithout: 1026,
       historyBytes: 0,
       disks: 0,
+      modules: [],
     });
     expect(() => monitorSpec({ directory: "" })).toThrow(/directory/);
     expect(() => monitorSpec({ directory: "/a", name: "x".repeat(64) })).toThrow(/at most 63/);
