@@ -4,12 +4,12 @@
  * One line of JSON for each attempt, and for what happens else.
  *
  *   jail-test --list                                        the lists of system calls
- *   jail-test [--without PARTS] [--attempt NAME] KIND [PID ABSTRACT_NAME]
+ *   jail-test [--without PARTS] [--attempt NAME] KIND
  *   jail-test [--without PARTS] --attempt hold KIND         waits in the jail for a signal
  *
- * KIND: setup, control, vcpu, io, disk. Without --attempt: all that do not end the process. PID and
- * ABSTRACT_NAME are of a process and a listening socket outside. Exit status: 0, 1 usage, 2 the
- * jail could not be entered; else that of the jailed process, 128 + signal where one ended it.
+ * KIND: setup, control, vcpu, io, disk. Without --attempt: all that do not end the process. Exit
+ * status: 0, 1 usage, 2 the jail could not be entered; else that of the jailed process, 128 +
+ * signal where one ended it.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -18,6 +18,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -83,6 +85,16 @@ static int list(void)
     return 0;
 }
 
+static int fail(struct vmmhpc_error *err)
+{
+    for (char *quote = err->text; (quote = strchr(quote, '"')) != NULL;) {
+        *quote = '\'';
+    }
+    say("{\"error\":\"%s\",\"status\":\"%s\",\"part\":\"%s\",\"errno\":%d}\n", err->text,
+        vmmhpc_status_name(err->code), vh_jail_part_name((uint32_t)err->value), err->sys_errno);
+    return 2;
+}
+
 static int parse(int argc, char **argv, struct options *o)
 {
     struct vmmhpc_error err = {.size = sizeof(err)};
@@ -92,8 +104,7 @@ static int parse(int argc, char **argv, struct options *o)
             o->attempt = argv[i + 1];
         } else if (strcmp(argv[i], "--without") != 0 ||
                    vh_jail_parse(argv[i + 1], &o->jail.without, &err) != VMMHPC_OK) {
-            say("{\"error\":\"%s\"}\n", err.code != VMMHPC_OK ? "no such part" : "usage");
-            return 1;
+            return err.code != VMMHPC_OK ? fail(&err) : 1;
         }
     }
     for (; i < argc && o->kind < VH_SECCOMP_KINDS; o->kind++) {
@@ -104,16 +115,7 @@ static int parse(int argc, char **argv, struct options *o)
     if (i >= argc || o->kind == VH_SECCOMP_KINDS) {
         return 1;
     }
-    o->world.process = i + 1 < argc ? (pid_t)strtol(argv[i + 1], NULL, 10) : getppid();
-    o->world.abstract = i + 2 < argc ? argv[i + 2] : "nobody";
-    return 0;
-}
-
-static int fail(const struct vmmhpc_error *err)
-{
-    say("{\"error\":\"%s\",\"status\":\"%s\",\"part\":\"%s\",\"errno\":%d}\n", err->text,
-        vmmhpc_status_name(err->code), vh_jail_part_name((uint32_t)err->value), err->sys_errno);
-    return 2;
+    return i + 1 == argc ? 0 : 1;
 }
 
 static void report(uint32_t attempt, const struct vh_breakout_result *result)
@@ -215,6 +217,30 @@ static void outer(void *opaque, pid_t pid)
     _exit(status_of(pid));
 }
 
+/* What there is to get at: in this process, which stays outside. */
+static void make_world(struct vh_breakout_world *world)
+{
+    static char name[32];
+    struct sockaddr_un address;
+    int control[2];
+    int stream = -1;
+    int datagram = -1;
+    (void)snprintf(name, sizeof(name), "v3m-jail-test-%d", getpid());
+    world->process = getpid();
+    world->abstract = name;
+    world->segment = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0666);
+    socklen_t length = vh_breakout_abstract(world, &address);
+    /* The first one is what a monitor would be started with. */
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, control) != 0 ||
+        (stream = socket(AF_UNIX, SOCK_STREAM, 0)) < 0 ||
+        (datagram = socket(AF_UNIX, SOCK_DGRAM, 0)) < 0 ||
+        bind(stream, (struct sockaddr *)&address, length) != 0 || listen(stream, 8) != 0 ||
+        bind(datagram, (struct sockaddr *)&address, length) != 0 || world->segment < 0) {
+        say("{\"error\":\"cannot make what is outside: %s\"}\n", strerrorname_np(errno));
+        _exit(1);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {.jail = {.in_place = outer}};
@@ -225,7 +251,7 @@ int main(int argc, char **argv)
     if (parse(argc, argv, &o) != 0) {
         return 1;
     }
-    o.world.segment = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0666);
+    make_world(&o.world);
     pid_t pid = fork();
     if (pid == 0) {
         _exit(vh_jail_enter(&o.jail, &err) != VMMHPC_OK ? fail(&err) : inside(&o, &err));
