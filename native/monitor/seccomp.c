@@ -21,7 +21,7 @@
 #define X32_BIT 0x40000000u
 /* Arguments are looked at by their lower halves: all that are checked are 32 bits for the kernel,
  * or are compared with bits that lie there. */
-#define ARG(n) ((uint32_t)(offsetof(struct seccomp_data, args) + 8u * (n)))
+#define ARG(n) ((uint32_t)(offsetof(struct seccomp_data, args) + 8ull * (n)))
 
 struct program {
     struct sock_filter code[PROGRAM_MAX];

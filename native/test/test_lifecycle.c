@@ -195,6 +195,7 @@ TEST(lifecycle_handlers_may_not_wait_for_themselves)
     uint32_t id = add(vm, 1);
 
     sigset_t kick = block_kicks();
+    vm->vcpus[0].pid = getpid();
     vm->vcpus[0].tid = gettid();
     CHECK_ERROR(vmmhpc_device_remove(vm, id, &err), &err, VMMHPC_E_STATE, "device handler");
     CHECK_ERROR(vmmhpc_pause(vm, &err), &err, VMMHPC_E_STATE, "device handler");
@@ -229,6 +230,7 @@ TEST(lifecycle_kicks_do_not_pile_up)
     struct vmmhpc *vm = machine_with(1);
     sigset_t kick = block_kicks();
 
+    vm->vcpus[0].pid = getpid();
     vm->vcpus[0].tid = gettid();
     for (int i = 0; i < 100; i++) {
         vh_kick_all(vm);

@@ -11,6 +11,7 @@ import { describe } from "vitest";
 import { V3mError } from "../../src/errors.js";
 import { Kvm } from "../../src/kvm/index.js";
 import { hostFacts, virtualization } from "../../src/vmm/host.js";
+import { JAIL_TEST } from "./jail.js";
 
 /**
  * - `kvm`: /dev/kvm of any kind opens and makes a VM
@@ -20,6 +21,7 @@ import { hostFacts, virtualization } from "../../src/vmm/host.js";
  * - `svm`, `vmx`: that, of AMD's or Intel's kind
  * - `triple-fault`: `kvm`, and a guest's triple fault gets to KVM; in the Bochs machine its debugger stops there
  * - `vhost-vsock`: /dev/vhost-vsock is there, or comes when its module is loaded
+ * - `jail`: the monitor's jail can be entered: user namespaces are allowed, seccomp is there
  * - `root`: effective user id 0
  */
 export type Capability =
@@ -31,6 +33,7 @@ export type Capability =
   | "vmx"
   | "triple-fault"
   | "vhost-vsock"
+  | "jail"
   | "root";
 
 export const CAPABILITIES: readonly Capability[] = [
@@ -42,6 +45,7 @@ export const CAPABILITIES: readonly Capability[] = [
   "vmx",
   "triple-fault",
   "vhost-vsock",
+  "jail",
   "root",
 ];
 
@@ -115,6 +119,10 @@ function detect(capability: Capability): string | undefined {
     case "vhost-vsock":
       if (!existsSync("/dev/vhost-vsock")) spawnSync("modprobe", ["vhost_vsock"], { stdio: "ignore" });
       return existsSync("/dev/vhost-vsock") ? undefined : "no /dev/vhost-vsock";
+    case "jail": {
+      const run = spawnSync(JAIL_TEST, ["--attempt", "none", "control"], { encoding: "utf8" });
+      return run.status === 0 ? undefined : (run.error?.message ?? `no jail here: ${run.stdout.trim()}`);
+    }
     case "root":
       return process.geteuid?.() === 0 ? undefined : "not root";
   }

@@ -127,6 +127,9 @@ struct vh_blk_engine {
 /** E_UNSUPPORTED where the host has no io_uring, or forbids it. */
 int32_t vh_blk_uring_open(struct vh_blk_raw *raw, struct vh_blk_engine **engine,
                           struct vmmhpc_error *err);
+/** What that does to its ring, made with IORING_SETUP_R_DISABLED: from then on it can do what a
+ * disk needs and no more. False, with errno: it is as it was. */
+bool vh_blk_uring_restrict(int fd);
 /** threads: where the engine's thread comes from, as for vh_thread_start(). */
 int32_t vh_blk_thread_open(struct vh_blk_store *store, const struct vh_thread_source *threads,
                            struct vh_blk_engine **engine, struct vmmhpc_error *err);

@@ -292,7 +292,7 @@ static bool try_it(struct uring *uring)
 }
 
 /* What a ring does passes by seccomp filters: allow what a disk needs and no more, for ever. */
-static bool restrict_ring(int fd)
+bool vh_blk_uring_restrict(int fd)
 {
     static const uint8_t allowed[] = {IORING_OP_NOP, IORING_OP_READV, IORING_OP_WRITEV,
                                       IORING_OP_FSYNC, IORING_OP_FALLOCATE};
@@ -326,7 +326,7 @@ static bool set_up(struct uring *uring)
     if (uring->engine.event_fd < 0 ||
         syscall(SYS_io_uring_register, uring->fd, IORING_REGISTER_EVENTFD, &uring->engine.event_fd,
                 1) != 0 ||
-        !restrict_ring(uring->fd)) {
+        !vh_blk_uring_restrict(uring->fd)) {
         return false;
     }
     if (!try_it(uring)) {
