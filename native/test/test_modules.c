@@ -407,7 +407,7 @@ static void expect_failed(struct vmmhpc *vm, uint32_t id, const char *why)
 {
     uint32_t calls = probe.calls;
     struct vmmhpc_event event = {0};
-    int pair[2];
+    int fd = -1;
 
     CHECK_EQ(info_of(vm, id).state, VMMHPC_MODULE_FAILING);
     CHECK_CONTAINS(info_of(vm, id).text, why);
@@ -417,10 +417,9 @@ static void expect_failed(struct vmmhpc *vm, uint32_t id, const char *why)
     CHECK_EQ(probe.finis, 0);
     CHECK_EQ(probe.host->add_hypercall(probe.host->context, 0x200, probe_call, &probe, NULL),
              VMMHPC_E_STATE);
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
-    vm->event_fd = pair[0];
+    CHECK_OK(vmmhpc_open_events(vm, &fd, &err), &err);
     vh_modules_step(vm);
-    CHECK_EQ(recv(pair[1], &event, sizeof(event), MSG_DONTWAIT), sizeof(event));
+    CHECK_EQ(recv(fd, &event, sizeof(event), MSG_DONTWAIT), sizeof(event));
     CHECK_EQ(event.type, VMMHPC_EVENT_MODULE_FAILED);
     CHECK_EQ(event.arg, id);
     CHECK_EQ(probe.finis, 1);
@@ -435,9 +434,13 @@ static void expect_failed(struct vmmhpc *vm, uint32_t id, const char *why)
     CHECK_OK(vmmhpc_module_remove(vm, id, &err), &err); /* forgets it */
     CHECK_EQ(probe.finis, 1);
     CHECK_EQ(info_of(vm, id).state, UINT32_MAX);
-    vm->event_fd = -1;
-    close(pair[0]);
-    close(pair[1]);
+    for (uint32_t i = 0; i < VH_EVENT_STREAMS; i++) {
+        if (vm->streams[i].fd >= 0) {
+            close(vm->streams[i].fd);
+        }
+    }
+    vh_events_init(vm);
+    close(fd);
 }
 
 TEST(modules_fail_in_a_device)
