@@ -229,13 +229,16 @@ static void make_world(struct vh_breakout_world *world)
     world->process = getpid();
     world->abstract = name;
     world->segment = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0666);
+    /* It goes with this process, and can be attached until then. */
+    bool attached =
+        shmat(world->segment, NULL, 0) != (void *)-1 && shmctl(world->segment, IPC_RMID, NULL) == 0;
     socklen_t length = vh_breakout_abstract(world, &address);
     /* The first one is what a monitor would be started with. */
     if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, control) != 0 ||
         (stream = socket(AF_UNIX, SOCK_STREAM, 0)) < 0 ||
         (datagram = socket(AF_UNIX, SOCK_DGRAM, 0)) < 0 ||
         bind(stream, (struct sockaddr *)&address, length) != 0 || listen(stream, 8) != 0 ||
-        bind(datagram, (struct sockaddr *)&address, length) != 0 || world->segment < 0) {
+        bind(datagram, (struct sockaddr *)&address, length) != 0 || !attached) {
         say("{\"error\":\"cannot make what is outside: %s\"}\n", strerrorname_np(errno));
         _exit(1);
     }
@@ -256,7 +259,5 @@ int main(int argc, char **argv)
     if (pid == 0) {
         _exit(vh_jail_enter(&o.jail, &err) != VMMHPC_OK ? fail(&err) : inside(&o, &err));
     }
-    int status = status_of(pid);
-    (void)shmctl(o.world.segment, IPC_RMID, NULL);
-    return status;
+    return status_of(pid);
 }
