@@ -71,7 +71,10 @@ static void setup(bool started)
     monitor.started = started;
     monitor.in = buffers[0];
     monitor.out = buffers[1];
+    monitor.owner = getuid();
+    const int on = 1;
     MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+    MUST(setsockopt(ends[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0);
 }
 
 static void close_if(int fd)

@@ -63,7 +63,15 @@ static int32_t carry_out(struct vh_monitor *monitor, bool starter, struct vh_wir
     return vh_monitor_request(monitor, in, out, err);
 }
 
-/* False: the client has gone, or talks nonsense. */
+/* Only the owner and root, who comes as 0 where it has a number here: the socket's mode says so
+ * too, but a directory may be moved or shared. The kernel vouches for the sender of each message.
+ */
+static bool may_ask(const struct vh_monitor *monitor, uint32_t sender)
+{
+    return sender != VH_NO_SENDER && (sender == monitor->owner || sender == 0);
+}
+
+/* False: the client has gone, talks nonsense, or is not the owner. */
 bool vh_monitor_message(struct vh_monitor *monitor, int fd, bool starter)
 {
     struct vh_wire in;
@@ -78,20 +86,14 @@ bool vh_monitor_message(struct vh_monitor *monitor, int fd, bool starter)
     if (failed != 0) {
         return false;
     }
+    if (!may_ask(monitor, in.sender)) {
+        vh_wire_close_fds(&in);
+        return false;
+    }
     int32_t status = carry_out(monitor, starter, &in, &out, &err);
     vh_wire_close_fds(&in);
     answer(monitor, fd, &in, &out, status, &err);
     return true;
-}
-
-/* Only the owner and root: the socket's mode says so too, but a directory may be moved or shared.
- */
-static bool may_ask(const struct vh_monitor *monitor, int fd)
-{
-    struct ucred peer;
-    socklen_t bytes = sizeof(peer);
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 &&
-           (peer.uid == monitor->owner || peer.uid == 0);
 }
 
 static void accept_client(struct vh_monitor *monitor)
@@ -100,7 +102,7 @@ static void accept_client(struct vh_monitor *monitor)
     if (fd < 0) {
         return;
     }
-    for (uint32_t i = 0; may_ask(monitor, fd) && i < VH_CLIENTS; i++) {
+    for (uint32_t i = 0; i < VH_CLIENTS; i++) {
         if (monitor->clients[i] < 0) {
             monitor->clients[i] = fd;
             return;

@@ -68,9 +68,13 @@ static int32_t make_listener(struct outfit *outfit, const char *directory, struc
 {
     struct sockaddr_un address;
     socket_address(&address, outfit->directory);
+    const int on = 1;
     outfit->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    /* Whoever may search the directory could connect; the monitor looks at who it is. */
-    if (outfit->listener < 0 || fchmod(outfit->listener, 0600) != 0 ||
+    /* Whoever may search the directory could connect; the monitor looks at who sends. Its
+     * connections inherit that. */
+    if (outfit->listener < 0 ||
+        setsockopt(outfit->listener, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0 ||
+        fchmod(outfit->listener, 0600) != 0 ||
         bind(outfit->listener, (struct sockaddr *)&address, sizeof(address)) != 0 ||
         listen(outfit->listener, BACKLOG) != 0) {
         return cannot(err, "the control socket", directory);
@@ -121,7 +125,8 @@ static int32_t make_outfit(struct outfit *outfit, const struct vmmhpc_monitor *m
     outfit->theirs = pair[1];
     /* With the monitor's first message comes its process number, as this namespace counts. */
     const int on = 1;
-    if (setsockopt(outfit->ours, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0) {
+    if (setsockopt(outfit->ours, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0 ||
+        setsockopt(outfit->theirs, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0) {
         return vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "SO_PASSCRED");
     }
     return VMMHPC_OK;

@@ -126,7 +126,7 @@ bool vh_wire_done(const struct vh_wire *wire)
 }
 
 union control {
-    char bytes[CMSG_SPACE(VH_WIRE_FDS * sizeof(int))];
+    char bytes[CMSG_SPACE(VH_WIRE_FDS * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
     struct cmsghdr align;
 };
 
@@ -158,10 +158,15 @@ int vh_wire_send(int fd, const struct vh_wire *wire)
     return sent >= 0 ? 0 : errno;
 }
 
-static void take_fds(struct vh_wire *wire, struct msghdr *message)
+static void take_beside(struct vh_wire *wire, struct msghdr *message)
 {
     for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head != NULL;
          head = CMSG_NXTHDR(message, head)) {
+        if (head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_CREDENTIALS) {
+            struct ucred from;
+            memcpy(&from, CMSG_DATA(head), sizeof(from));
+            wire->sender = from.uid;
+        }
         if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS) {
             continue;
         }
@@ -196,6 +201,7 @@ int vh_wire_receive(int fd, struct vh_wire *wire, bool wait)
     wire->at = 0;
     wire->fd_count = 0;
     wire->fd_at = 0;
+    wire->sender = VH_NO_SENDER;
     wire->bad = false;
     do {
         got = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
@@ -203,7 +209,7 @@ int vh_wire_receive(int fd, struct vh_wire *wire, bool wait)
     if (got < 0) {
         return errno == ECONNRESET ? EPIPE : errno;
     }
-    take_fds(wire, &message);
+    take_beside(wire, &message);
     /* A record of no bytes and the end of the stream look alike: neither is a message. */
     if (got == 0) {
         return EPIPE;

@@ -13,6 +13,7 @@
 #define VH_WIRE_MAGIC 0x43334d56u /* "VM3C" */
 #define VH_WIRE_BYTES 65536u      /* of a message, header included */
 #define VH_WIRE_FDS 12u
+#define VH_NO_SENDER UINT32_MAX
 
 /** The same in all versions of the protocol, so that one can always refuse the other. */
 struct vh_message {
@@ -35,7 +36,8 @@ struct vh_wire {
     int fds[VH_WIRE_FDS];
     uint32_t fd_count;
     uint32_t fd_at;
-    bool bad; /* overflow while writing, or nonsense while reading */
+    uint32_t sender; /* received with SO_PASSCRED: user id of the sender; else VH_NO_SENDER */
+    bool bad;        /* overflow while writing, or nonsense while reading */
 };
 
 #define VH_WIRE_PAYLOAD (VH_WIRE_BYTES - (uint32_t)sizeof(struct vh_message))

@@ -13,25 +13,29 @@ const connect = libc.func("int connect(int, void *, uint32_t)");
 const send = libc.func("int64_t send(int, void *, size_t, int)");
 const recv = libc.func("int64_t recv(int, void *, size_t, int)");
 const close = libc.func("int close(int)");
-const seteuid = libc.func("int seteuid(uint32_t)");
+const setresuid = libc.func("int setresuid(uint32_t, uint32_t, uint32_t)");
 
-/** Send one record and read one: what comes back, nothing where the other side closed the connection. */
+/**
+ * Send one record and read one: what comes back, nothing where the other side closed the connection.
+ * @param asUser root only: connect and send as this user
+ */
 export function exchange(path: string, record: Uint8Array, asUser?: number): Buffer {
   const address = Buffer.alloc(110);
   address.writeUInt16LE(AF_UNIX, 0);
   address.write(path, 2, "latin1");
   const fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0) as number;
   try {
-    if (asUser !== undefined) seteuid(asUser);
+    if (asUser !== undefined) setresuid(asUser, asUser, 0); // of all threads
     const failed = connect(fd, address, 2 + path.length + 1) as number;
-    if (asUser !== undefined) seteuid(0);
+    const sent = failed === 0 ? (send(fd, record, record.length, MSG_NOSIGNAL) as number) : -1;
+    if (asUser !== undefined) setresuid(0, 0, 0);
     if (failed !== 0) {
-      throw new Error(`cannot connect to ${path}: errno ${koffi.errno()}`);
+      throw new Error(`cannot connect to ${path}`);
     }
-    const answer = Buffer.alloc(65536);
-    if ((send(fd, record, record.length, MSG_NOSIGNAL) as number) < 0) {
+    if (sent < 0) {
       return Buffer.alloc(0);
     }
+    const answer = Buffer.alloc(65536);
     const got = recv(fd, answer, answer.length, 0) as number;
     return answer.subarray(0, Math.max(0, got));
   } finally {
