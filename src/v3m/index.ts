@@ -1,3 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The V3M front end. So far: the type of a back end; definitions, store and back ends follow. */
-export type * from "../vmm/backend.js";
+export * from "../vmm/backend.js";
+export * from "./definition/types.js";
