@@ -6,12 +6,9 @@
  */
 import { z } from "zod";
 import { KNOWN_TYPES } from "../../vmm/backend.js";
+import { NAME_HELP, NAME_PATTERN } from "./name.js";
 import { JAIL_PARTS } from "./types.js";
 import { SIZE_HELP, SIZE_PATTERN, TIME_HELP, TIME_PATTERN } from "./units.js";
-
-export const NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$";
-export const NAME_HELP =
-  "1 to 63 letters, digits, dots, hyphens and underscores, the first of them a letter or a digit";
 
 const text = (pattern: string, error: string) => z.string().regex(new RegExp(pattern), { error });
 
