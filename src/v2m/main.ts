@@ -4,12 +4,14 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError, Option } from "commander";
-import { packageRoot } from "../ffi/library.js";
+import { packageRoot } from "../package-root.js";
 import { completion, SHELLS } from "./completion.js";
 import { addDeviceOptions, DEVICE_EXAMPLES, DEVICE_HELP } from "./device-options.js";
 import { Exit, exitCodeOf } from "./exit-codes.js";
 import { addGdbOptions } from "./gdb-options.js";
+import { addManageCommands } from "./manage-commands.js";
 import { addNoiseCommand } from "./noise-command.js";
+import { profileCommand } from "./profile-options.js";
 import { errorJson, formatError } from "./report.js";
 import type { RunFlags } from "./run-options.js";
 import { addYodCommand } from "./yod-command.js";
@@ -34,6 +36,21 @@ Examples:
   v2m run --kernel payload.bin --kind flat64 --load-address 0x100000 --timeout 10
 ${DEVICE_EXAMPLES}`;
 
+const PROGRAM_HELP = `
+With a profile of 2007:
+  v2m profile.xml --boot-vm | --create-vm-image-from-cdrom | --install-vm-with-oscar |
+                  --migrate-vm NODE | --pause-vm | --unpause-vm | --status | --validate-profile
+
+Environment: V3M_STATE_DIR, V3M_RUNTIME_DIR: where the state of VMs and their sockets are;
+V3M_BACKENDS: modules of more back ends, absolute paths with colons between them.
+
+Examples:
+  v2m doctor                                  what this host can do
+  v2m run --kernel vmlinuz --append console=ttyS0   boot a kernel in the foreground
+  v2m define node1.yaml && v2m start node1    a VM that outlives its command
+  v2m yod ./app input.dat                     run a static program on the lightweight kernel
+`;
+
 const DOCTOR_HELP = `
 Exit codes: 0 Linux guests run on this host's KVM; 4 only in the nested machine, or not yet.
 
@@ -55,10 +72,7 @@ function buildProgram(finish: (code: number) => void): Command {
     .showSuggestionAfterError()
     .enablePositionalOptions() // what stands behind the application of yod is the application's
     .configureHelp({ showGlobalOptions: false })
-    .addHelpText(
-      "after",
-      "\nExamples:\n  v2m doctor                                  what this host can do\n  v2m run --kernel vmlinuz --append console=ttyS0   boot a kernel in the foreground\n  v2m yod ./app input.dat                     run a static program on the lightweight kernel\n",
-    );
+    .addHelpText("after", PROGRAM_HELP);
 
   const run = program
     .command("run")
@@ -99,6 +113,7 @@ function buildProgram(finish: (code: number) => void): Command {
   addDeviceOptions(run);
   addGdbOptions(run);
 
+  addManageCommands(program, finish);
   addYodCommand(program, finish);
   addNoiseCommand(program, finish);
 
@@ -133,23 +148,33 @@ function quietOutput(command: Command): void {
   command.commands.forEach(quietOutput);
 }
 
+/** Command lines that commander refused, or that asked for help. */
+function afterCommander(error: CommanderError, verb: string | undefined, verbs: readonly string[]): number {
+  if (error.exitCode === 0) return Exit.OK; // --help, --version
+  if (error.code === "commander.help") return Exit.USAGE; // no verb: help was printed
+  const known = verbs.includes(verb ?? "") ? verb : "VERB";
+  process.stderr.write(`hint: v2m --help lists the commands, v2m ${known} --help the options\n`);
+  return verb === "yod" ? YodExit.FAILED : Exit.USAGE;
+}
+
 async function main(argv: readonly string[]): Promise<number> {
   let code: number = Exit.OK;
+  const words = argv.slice(2);
   const program = buildProgram((result) => {
     code = result;
   });
   quietOutput(program);
+  const verbs = program.commands.map((command) => command.name());
   try {
-    await program.parseAsync(argv.slice(2), { from: "user" });
+    const profile = profileCommand(words, verbs);
+    if (profile !== undefined) {
+      const { runProfileCommand } = await import("./profile.js");
+      return await runProfileCommand(profile);
+    }
+    await program.parseAsync(words, { from: "user" });
     return code;
   } catch (error) {
-    if (error instanceof CommanderError) {
-      if (error.exitCode === 0) return Exit.OK; // --help, --version
-      if (error.code === "commander.help") return Exit.USAGE; // no verb: help was printed
-      const verb = argv[2] === "yod" ? "yod" : "run";
-      process.stderr.write(`hint: v2m --help lists the commands, v2m ${verb} --help the options\n`);
-      return verb === "yod" ? YodExit.FAILED : Exit.USAGE;
-    }
+    if (error instanceof CommanderError) return afterCommander(error, words[0], verbs);
     const json = argv.includes("--json");
     process.stderr.write(
       json ? `${JSON.stringify({ error: errorJson(error) })}\n` : `${formatError(error)}\n`,

@@ -19,7 +19,6 @@ import type {
   VmStats,
 } from "../vmm/backend.js";
 import { defaultParallelism, mapBounded, type Settled } from "./bounded.js";
-import { builtinRegistry } from "./builtin.js";
 import { type DefineOptions, Definer, type DefinitionSource } from "./define.js";
 import type { VmDefinition } from "./definition/types.js";
 import { NotFoundError, throwIfAborted } from "./errors.js";
@@ -35,8 +34,8 @@ import type { StateRecord } from "./store/records.js";
 import { Store } from "./store/store.js";
 
 export interface V3mOptions extends Partial<Directories> {
-  /** Default: the back ends that V3M brings along. */
-  readonly registry?: BackendRegistry;
+  /** The back ends, or what makes the registry when one is needed. Default: those that V3M brings along. */
+  readonly registry?: BackendRegistry | (() => Promise<BackendRegistry>);
   /** How long to wait for another command that works on the same VM, milliseconds. Default 10,000. */
   readonly waitMs?: number;
 }
@@ -57,9 +56,14 @@ export interface VmInfo {
 
 const DEFAULT_WAIT_MS = 10_000;
 
+async function builtin(): Promise<BackendRegistry> {
+  return (await import("./builtin.js")).builtinRegistry();
+}
+
 export class V3m {
   readonly store: Store;
-  readonly #registry: BackendRegistry;
+  readonly #makeRegistry: () => Promise<BackendRegistry>;
+  #registry: Promise<BackendRegistry> | undefined;
   readonly #waitMs: number;
   readonly #host: V3mBackendHost;
   readonly #definer: Definer;
@@ -67,7 +71,9 @@ export class V3m {
   /** Nothing is read or made yet. */
   constructor(options: V3mOptions = {}) {
     this.store = new Store(directories(options));
-    this.#registry = options.registry ?? builtinRegistry();
+    const { registry } = options;
+    this.#makeRegistry =
+      typeof registry === "function" ? registry : async () => registry ?? (await builtin());
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#host = {
       definition: async (name) => this.store.definition(name),
@@ -75,23 +81,29 @@ export class V3m {
       runtimeDirectory: (name) => this.store.backendRuntime(name),
     };
     this.#definer = new Definer(this.store, this.#waitMs, {
-      types: () => this.types,
+      types: () => this.types(),
       get: (type) => this.#backend(type),
     });
   }
 
+  async #registered(): Promise<BackendRegistry> {
+    this.#registry ??= this.#makeRegistry();
+    return await this.#registry;
+  }
+
   /** The registered types. */
-  get types(): readonly BackendType[] {
-    return this.#registry.types;
+  async types(): Promise<readonly BackendType[]> {
+    return (await this.#registered()).types;
   }
 
   async #backend(type: BackendType): Promise<V3mBackend> {
-    return await this.#registry.get(type, this.#host);
+    return await (await this.#registered()).get(type, this.#host);
   }
 
   /** What the back ends can do on this host. @param types default: all that are registered */
-  async capabilities(types: readonly BackendType[] = this.types): Promise<Probe[]> {
-    return await Promise.all(types.map(async (type) => await probeOnce(await this.#backend(type))));
+  async capabilities(types?: readonly BackendType[]): Promise<Probe[]> {
+    const asked = types ?? (await this.types());
+    return await Promise.all(asked.map(async (type) => await probeOnce(await this.#backend(type))));
   }
 
   /** Names of all VMs, in the order in which people count. */
@@ -173,8 +185,8 @@ export class V3m {
 
   /** Ask the guest to power off; by force when its stop timeout has passed, or at once with `force`. */
   async stop(name: string, options: OperationOptions & { readonly force?: boolean } = {}): Promise<void> {
-    const detail = options.force === true ? "stopped by force" : "stopped";
-    await this.#run(name, "stop", options, (backend) => backend.stop(name, options), { detail });
+    const more = options.force === true ? { detail: "by force" } : {};
+    await this.#run(name, "stop", options, (backend) => backend.stop(name, options), more);
   }
 
   async reset(name: string, options: OperationOptions = {}): Promise<void> {
