@@ -2,7 +2,7 @@
 /** `v2m completion SHELL`: completion scripts, generated from the commands themselves. */
 import type { Command } from "commander";
 import { KNOWN_TYPES } from "../vmm/backend.js";
-import { type Operands, operandsOf } from "./manage-commands.js";
+import { type Operands, operandsOf } from "./command.js";
 import { PROFILE_OPTIONS } from "./profile-options.js";
 import { UsageError } from "./values.js";
 

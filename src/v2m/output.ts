@@ -44,7 +44,9 @@ export function complain(error: unknown, json: boolean): void {
 
 /** `2026-11-28 22:47:40`, in local time. */
 export function formatTime(time: Date): string {
-  return time.toLocaleString("sv");
+  const two = (value: number) => String(value).padStart(2, "0");
+  const day = [time.getFullYear(), two(time.getMonth() + 1), two(time.getDate())].join("-");
+  return `${day} ${[time.getHours(), time.getMinutes(), time.getSeconds()].map(two).join(":")}`;
 }
 
 const BAR = 24;

@@ -19,12 +19,10 @@ import type {
   VmStats,
 } from "../vmm/backend.js";
 import { defaultParallelism, mapBounded, type Settled } from "./bounded.js";
-import { type DefineOptions, Definer, type DefinitionSource } from "./define.js";
+import type { DefineOptions, Definer, DefinitionSource } from "./define.js";
 import type { VmDefinition } from "./definition/types.js";
 import { NotFoundError, throwIfAborted } from "./errors.js";
-import { type EventsOptions, type FrontEvent, followEvents } from "./events.js";
-import { asV3mError, VmLife } from "./life.js";
-import { probeOnce, requireFeatures, requireUsable } from "./matrix.js";
+import type { EventsOptions, FrontEvent } from "./events.js";
 import { selectNames } from "./patterns.js";
 import type { BackendRegistry, V3mBackend, V3mBackendHost } from "./registry.js";
 import { AT_REST, TRANSITIONS, transition, type Verb } from "./states.js";
@@ -54,6 +52,8 @@ export interface VmInfo {
   readonly memory: number;
 }
 
+// What those who only look do not need is loaded when it is called for: `v2m list` is to be quick.
+
 const DEFAULT_WAIT_MS = 10_000;
 
 async function builtin(): Promise<BackendRegistry> {
@@ -66,7 +66,7 @@ export class V3m {
   #registry: Promise<BackendRegistry> | undefined;
   readonly #waitMs: number;
   readonly #host: V3mBackendHost;
-  readonly #definer: Definer;
+  #madeDefiner: Definer | undefined;
 
   /** Nothing is read or made yet. */
   constructor(options: V3mOptions = {}) {
@@ -80,10 +80,6 @@ export class V3m {
       stateDirectory: (name) => this.store.backendState(name),
       runtimeDirectory: (name) => this.store.backendRuntime(name),
     };
-    this.#definer = new Definer(this.store, this.#waitMs, {
-      types: () => this.types(),
-      get: (type) => this.#backend(type),
-    });
   }
 
   async #registered(): Promise<BackendRegistry> {
@@ -102,6 +98,7 @@ export class V3m {
 
   /** What the back ends can do on this host. @param types default: all that are registered */
   async capabilities(types?: readonly BackendType[]): Promise<Probe[]> {
+    const { probeOnce } = await import("./matrix.js");
     const asked = types ?? (await this.types());
     return await Promise.all(asked.map(async (type) => await probeOnce(await this.#backend(type))));
   }
@@ -123,9 +120,18 @@ export class V3m {
 
   // --- definitions ---
 
+  async #definer(): Promise<Definer> {
+    const { Definer } = await import("./define.js");
+    this.#madeDefiner ??= new Definer(this.store, this.#waitMs, {
+      types: () => this.types(),
+      get: (type) => this.#backend(type),
+    });
+    return this.#madeDefiner;
+  }
+
   /** Check a definition without keeping it. @throws DefinitionError */
   async validate(from: DefinitionSource, directory?: string): Promise<VmDefinition> {
-    return await this.#definer.validate(from, directory);
+    return await (await this.#definer()).validate(from, directory);
   }
 
   /**
@@ -134,12 +140,12 @@ export class V3m {
    * @throws DefinitionError, ExistsError, VmStateError, UnsupportedError; then nothing has changed
    */
   async define(from: DefinitionSource, options: DefineOptions = {}): Promise<VmDefinition> {
-    return await this.#definer.define(from, options);
+    return await (await this.#definer()).define(from, options);
   }
 
   /** Forget a VM that is not running. Its images stay. */
   async undefine(name: string, options: OperationOptions = {}): Promise<void> {
-    await this.#definer.undefine(name, options);
+    await (await this.#definer()).undefine(name, options);
   }
 
   // --- verbs ---
@@ -147,6 +153,7 @@ export class V3m {
   /** The back end of a VM, whose matrix has a feature. */
   async #able(name: string, verb: Verb): Promise<V3mBackend> {
     const backend = await this.#backend(this.store.definition(name).type);
+    const { requireFeatures } = await import("./matrix.js");
     await requireFeatures(backend, [TRANSITIONS[verb].feature]);
     return backend;
   }
@@ -159,6 +166,8 @@ export class V3m {
     more: { readonly undo?: (backend: V3mBackend) => Promise<void>; readonly detail?: string } = {},
   ): Promise<void> {
     const backend = await this.#able(name, verb);
+    const { requireUsable } = await import("./matrix.js");
+    const { VmLife } = await import("./life.js");
     if (verb === "start" || verb === "restore") await requireUsable(backend);
     await this.store.withVm(name, { waitMs: this.#waitMs, signal: options.signal }, async () => {
       const life = new VmLife(this.store, this.store.definition(name), backend);
@@ -238,6 +247,8 @@ export class V3m {
     options: OperationOptions = {},
   ): Promise<void> {
     const backend = await this.#backend(type);
+    const { requireFeatures } = await import("./matrix.js");
+    const { asV3mError } = await import("./life.js");
     await requireFeatures(backend, [source.kind === "empty" ? "image" : `image-from-${source.kind}`]);
     try {
       await backend.createImage(source, options);
@@ -284,6 +295,7 @@ export class V3m {
     const lock = await this.store.tryLockVm(name);
     if (lock === undefined) return;
     try {
+      const { VmLife } = await import("./life.js");
       const definition = this.store.definition(name);
       await new VmLife(this.store, definition, await this.#backend(definition.type)).reconcile();
     } finally {
@@ -343,8 +355,9 @@ export class V3m {
    * Events of all VMs, in this and other processes, until the signal is aborted (or with `follow: false` those
    * that are kept). While somebody follows, a machine that ends by itself is noticed at once.
    */
-  events(options: EventsOptions = {}): AsyncGenerator<FrontEvent> {
-    return followEvents(
+  async *events(options: EventsOptions = {}): AsyncGenerator<FrontEvent> {
+    const { followEvents } = await import("./events.js");
+    yield* followEvents(
       this.store,
       {
         machine: (name, signal) => this.#machineEvents(name, signal),
@@ -357,6 +370,7 @@ export class V3m {
 
   async *#machineEvents(name: string, signal: AbortSignal): AsyncGenerator<VmEvent> {
     const backend = await this.#backend(this.store.definition(name).type);
+    const { requireFeatures } = await import("./matrix.js");
     await requireFeatures(backend, ["events"]);
     yield* backend.events(name, { signal });
   }
