@@ -49,7 +49,13 @@ async function buildProgram(words: readonly string[], finish: (code: number) => 
 function quietOutput(command: Command): void {
   command.exitOverride();
   command.configureOutput({
-    outputError: (text, write) => write(`v2m: ${text.replace(/^error: /, "").trim()} [E_USAGE]\n`),
+    outputError: (text, write) =>
+      write(
+        `v2m: ${text
+          .replace(/^error: /, "")
+          .trim()
+          .replaceAll("\n", " ")} [E_USAGE]\n`,
+      ),
   });
   command.commands.forEach(quietOutput);
 }

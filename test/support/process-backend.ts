@@ -2,7 +2,7 @@
 /**
  * A back end as somebody else would write one, in one file: its machines are shells of the host's, each with its
  * console in a FIFO and a file. It shows that the front end knows nothing of a particular back end, and lets the
- * front end's tests run without KVM. What "kernel" names is the script that the shell runs.
+ * front end's tests run without KVM. What "kernel" names is the script that the shell runs, or the first disk.
  *
  *     V3M_BACKENDS=…/process-backend.js v2m define vm.yaml        type: Process
  */
@@ -46,6 +46,8 @@ const YES: readonly Feature[] = [
   "events",
   "image",
   "boot:kernel",
+  "boot:disk",
+  "disks",
   "rng",
 ];
 
@@ -55,6 +57,10 @@ function matrix(): CapabilityMatrix {
       ? ({ supported: "yes" } as const)
       : ({ supported: "no", reason: "a process of the host has none" } as const);
   return Object.fromEntries(FEATURES.map((feature) => [feature, row(feature)])) as CapabilityMatrix;
+}
+
+function scriptOf({ boot, disks }: VmDefinition): string {
+  return boot.from === "kernel" ? boot.kernel : (disks[0]?.path ?? "");
 }
 
 interface Found {
@@ -138,8 +144,7 @@ class ProcessBackend implements V3mBackend {
   }
 
   async start(name: string, options: OperationOptions = {}): Promise<void> {
-    const { boot } = await this.#host.definition(name);
-    const script = boot.from === "kernel" ? boot.kernel : "";
+    const script = scriptOf(await this.#host.definition(name));
     closeSync(openSync(script, "r")); // a script that is not there is told before anything is made
     await rm(this.#file(name, "console"), { force: true });
     await this.#launch(name, script, options.signal);
@@ -184,9 +189,8 @@ class ProcessBackend implements V3mBackend {
   }
 
   async reset(name: string, options: OperationOptions = {}): Promise<void> {
-    const { boot } = await this.#host.definition(name);
     await this.#kill(name);
-    await this.#launch(name, boot.from === "kernel" ? boot.kernel : "", options.signal);
+    await this.#launch(name, scriptOf(await this.#host.definition(name)), options.signal);
   }
 
   async pause(name: string): Promise<void> {

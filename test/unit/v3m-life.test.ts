@@ -257,10 +257,10 @@ describe("a definition", () => {
     const [probe] = await v3m.capabilities(["Process"]);
     expect(Object.keys(probe?.capabilities ?? {})).toEqual([...FEATURES]);
     const asking = {
-      disks: vms.definition("a", { disks: ["d.img"] }),
+      "disk:qcow2": vms.definition("a", { disks: [{ path: "d", format: "qcow2" }] }),
       "nic:user": vms.definition("a", { nics: [{ type: "user" }] }),
       vsock: vms.definition("a", { vsock: 3 }),
-      "boot:disk": { ...vms.definition("a", { disks: ["d"] }), boot: "disk" as const },
+      "boot:cdrom": { ...vms.definition("a", { cdrom: "c" }), boot: "cdrom" as const },
     };
     for (const [feature, definition] of Object.entries(asking)) {
       await expect(v3m.define(definition)).rejects.toMatchObject({
