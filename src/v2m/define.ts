@@ -4,7 +4,7 @@ import { dirname, resolve } from "node:path";
 import { V3mError } from "../errors.js";
 import { Exit, exitCodeOf } from "./exit-codes.js";
 import { type FrontFlags, Interrupt, openFront } from "./front.js";
-import { complain, say, sayJson } from "./output.js";
+import { complain, say, sayJson, write } from "./output.js";
 import { errorJson } from "./report.js";
 import { UsageError } from "./values.js";
 
@@ -111,7 +111,7 @@ export async function converted(file: string, flags: ConvertFlags): Promise<stri
 export async function convert(file: string, flags: ConvertFlags): Promise<number> {
   const text = await converted(file, flags);
   if (flags.output === undefined) {
-    process.stdout.write(text);
+    write(text);
     return Exit.OK;
   }
   const { writeFile } = await import("node:fs/promises");

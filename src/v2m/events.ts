@@ -20,8 +20,6 @@ export async function events(words: readonly string[], flags: EventFlags): Promi
   const v3m = openFront(flags);
   const names = words.length === 0 ? undefined : new Set(v3m.select(words));
   using interrupt = new Interrupt();
-  const closed = () => process.exit(Exit.SIGPIPE);
-  process.stdout.once("error", closed);
   const follow = flags.follow !== false;
   const found = v3m.events({
     ...(names === undefined ? {} : { matches: (name: string) => names.has(name) }),
@@ -33,6 +31,5 @@ export async function events(words: readonly string[], flags: EventFlags): Promi
     if (flags.json === true) sayJsonLine(event);
     else say(describe(event));
   }
-  process.stdout.off("error", closed);
   return Exit.OK;
 }

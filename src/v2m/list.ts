@@ -3,9 +3,9 @@
 import { didYouMean } from "../v3m/did-you-mean.js";
 import { VM_STATES } from "../v3m/states.js";
 import type { VmInfo } from "../v3m/v3m.js";
-import { Exit } from "./exit-codes.js";
+import { Exit, exitCodeOf } from "./exit-codes.js";
 import { type FrontFlags, openFront } from "./front.js";
-import { formatTime, say, sayJson, sayTable } from "./output.js";
+import { complain, formatTime, say, sayJson, sayTable, write } from "./output.js";
 import { table } from "./report.js";
 import { formatBytes, UsageError } from "./values.js";
 
@@ -36,12 +36,16 @@ export async function list(words: readonly string[], flags: ListFlags): Promise<
   const wanted = flags.state ?? [];
   checkStates(wanted);
   const v3m = openFront(flags);
-  const infos = await v3m.list(words.length === 0 ? undefined : v3m.select(words));
+  let code: number = Exit.OK;
+  const infos = await v3m.list(words.length === 0 ? undefined : v3m.select(words), (error) => {
+    complain(error, flags.json === true);
+    code = exitCodeOf(error);
+  });
   const found = wanted.length === 0 ? infos : infos.filter((info) => wanted.includes(info.state));
   if (flags.json === true) sayJson(found);
-  else if (flags.names === true) process.stdout.write(found.map((info) => `${info.name}\n`).join(""));
+  else if (flags.names === true) write(found.map((info) => `${info.name}\n`).join(""));
   else sayTable(HEADING, found.map(row), "no VMs; v2m define FILE makes one known");
-  return Exit.OK;
+  return code;
 }
 
 function describe(info: VmInfo): string {

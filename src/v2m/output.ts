@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What verbs on VMs write: results on standard output, progress and errors on standard error. */
 import type { Progress } from "../vmm/backend.js";
+import { Exit } from "./exit-codes.js";
 import { errorJson, formatError, narrow, table } from "./report.js";
 
 /** Characters of a line of this terminal; a pipe has no end. */
@@ -8,8 +9,22 @@ function lineWidth(stream: NodeJS.WriteStream): number {
   return stream.isTTY === true ? Math.max(40, stream.columns) : Number.POSITIVE_INFINITY;
 }
 
+let guarded = false;
+
+/** Text on standard output. When nobody reads it any more, the command ends as others do. */
+export function write(text: string): void {
+  if (!guarded) {
+    guarded = true;
+    process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "EPIPE") process.exit(Exit.SIGPIPE);
+      throw error;
+    });
+  }
+  process.stdout.write(text);
+}
+
 export function say(text: string): void {
-  process.stdout.write(`${text}\n`);
+  write(`${text}\n`);
 }
 
 /** Values that JSON lacks: a Date is text, a whole number beyond 2^53 too. */

@@ -7,9 +7,9 @@ import type { V3m, VmInfo } from "../v3m/v3m.js";
 import type { VmStats } from "../vmm/backend.js";
 import { Exit } from "./exit-codes.js";
 import { type FrontFlags, Interrupt, openFront } from "./front.js";
-import { say, sayJson, sayJsonLine, sayTable } from "./output.js";
+import { say, sayJson, sayJsonLine, sayTable, write } from "./output.js";
 import { errorJson, table } from "./report.js";
-import { formatBytes, formatNs, parseDuration } from "./values.js";
+import { formatBytes, formatNs, parseCount, parseDuration } from "./values.js";
 
 export interface StatsFlags extends FrontFlags {
   readonly watch?: string | boolean;
@@ -108,7 +108,8 @@ function everything(samples: readonly Sample[]): string {
     .join("\n\n");
 }
 
-function show(samples: readonly Sample[], before: Previous, flags: StatsFlags): void {
+/** @param lines of the screen; the VMs that use most stay on it */
+function show(samples: readonly Sample[], before: Previous, flags: StatsFlags, lines?: number): void {
   if (flags.json === true) {
     if (flags.watch === undefined) sayJson(forJson(samples));
     else sayJsonLine({ time: new Date(), vms: forJson(samples) });
@@ -119,14 +120,18 @@ function show(samples: readonly Sample[], before: Previous, flags: StatsFlags): 
     return;
   }
   const { heading, rows } = used(samples.map((one) => row(one, before.get(one.info.name))));
-  sayTable(heading, rows, "no VM runs");
+  const room = lines === undefined ? rows.length : Math.max(1, lines - 3);
+  const byLoad = (cells: readonly string[]) => -Number(cells[heading.indexOf("%CPU")] ?? 0);
+  const shown = rows.length > room ? rows.toSorted((a, b) => byLoad(a) - byLoad(b)).slice(0, room) : rows;
+  sayTable(heading, shown, "no VM runs");
+  if (shown.length < rows.length) say(`and ${rows.length - shown.length} more`);
 }
 
 const HOME_AND_CLEAR = "\x1b[H\x1b[J";
 
 export async function stats(words: readonly string[], flags: StatsFlags): Promise<number> {
   const v3m = openFront(flags);
-  const rounds = flags.count === undefined ? undefined : Number.parseInt(flags.count, 10);
+  const rounds = flags.count === undefined ? undefined : parseCount(flags.count, "--count", 1);
   if (flags.watch === undefined) {
     show(await sample(v3m, words), new Map(), flags);
     return Exit.OK;
@@ -137,8 +142,8 @@ export async function stats(words: readonly string[], flags: StatsFlags): Promis
   let before: Previous = new Map();
   for (let round = 0; !interrupt.signal.aborted && round !== rounds; round++) {
     const samples = await sample(v3m, words);
-    if (screen) process.stdout.write(HOME_AND_CLEAR);
-    show(samples, before, flags);
+    if (screen) write(HOME_AND_CLEAR);
+    show(samples, before, flags, screen ? process.stdout.rows : undefined);
     before = new Map(samples.map((one) => [one.info.name, one]));
     if (round + 1 !== rounds) await sleep(interval, undefined, { signal: interrupt.signal }).catch(() => {});
   }

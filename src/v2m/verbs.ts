@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Verbs that change VMs, each on as many as are named, a bounded number at once. */
 import { resolve } from "node:path";
-import { V3mError } from "../errors.js";
 import { defaultParallelism, mapBounded, type Settled } from "../v3m/bounded.js";
 import type { V3m } from "../v3m/v3m.js";
 import type { OperationOptions } from "../vmm/backend.js";
@@ -126,9 +125,4 @@ export async function fork(name: string, count: string | undefined, flags: VerbF
   return await onEach([name], flags, "fork", async (v3m, vm, options) =>
     (await v3m.fork(vm, clones, options)).join(" "),
   );
-}
-
-/** Whether what was thrown is an error of ours with a code. */
-export function hasCode(error: unknown, code: string): boolean {
-  return error instanceof V3mError && error.code === code;
 }

@@ -2,7 +2,7 @@
 /** Events of VMs as they come, whichever process caused them. */
 import { type FSWatcher, watch } from "node:fs";
 import type { VmEvent } from "../vmm/backend.js";
-import { NotFoundError } from "./errors.js";
+import { NotFoundError, StoreError } from "./errors.js";
 import { EventLogReader, olderEvents } from "./store/event-log.js";
 import type { Store } from "./store/store.js";
 
@@ -65,8 +65,12 @@ class Follower {
       const watcher = watch(path, { signal: this.#stop.signal }, (_, file) => onChange(file));
       watcher.on("error", () => onChange(null)); // the directory has gone
       return watcher;
-    } catch {
-      return undefined;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined; // gone meanwhile
+      throw new StoreError("E_LIMIT", `cannot watch ${path}: ${(error as Error).message}`, {
+        hint: "allow more watches: sysctl fs.inotify.max_user_watches",
+        cause: error,
+      });
     }
   }
 

@@ -21,7 +21,7 @@ import type {
 import { defaultParallelism, mapBounded, type Settled } from "./bounded.js";
 import type { DefineOptions, Definer, DefinitionSource } from "./define.js";
 import type { VmDefinition } from "./definition/types.js";
-import { NotFoundError, throwIfAborted } from "./errors.js";
+import { NotFoundError, StoreError, throwIfAborted } from "./errors.js";
 import type { EventsOptions, FrontEvent } from "./events.js";
 import { selectNames } from "./patterns.js";
 import type { BackendRegistry, V3mBackend, V3mBackendHost } from "./registry.js";
@@ -313,13 +313,25 @@ export class V3m {
   /**
    * All VMs, or those given, from what is recorded; a back end is asked only for a VM whose process has ended.
    * A VM that disappears meanwhile is left out.
+   * @param onDamaged is told of VMs whose files cannot be read, which are left out; without it that is an error
    */
-  async list(names: readonly string[] = this.#scanned()): Promise<VmInfo[]> {
+  async list(
+    names: readonly string[] = this.#scanned(),
+    onDamaged?: (error: StoreError, name: string) => void,
+  ): Promise<VmInfo[]> {
     const doubtful = names.filter((name) => this.#doubtful(name));
     const limit = defaultParallelism();
     const refreshed = await mapBounded(doubtful, limit, async (name) => await this.#refresh(name));
     const failed = new Map(doubtful.map((name, i) => [name, refreshed[i]]));
-    return names.flatMap((name) => this.#glance(name, failed.get(name)));
+    return names.flatMap((name) => {
+      try {
+        return this.#glance(name, failed.get(name));
+      } catch (error) {
+        if (onDamaged === undefined || !(error instanceof StoreError)) throw error;
+        onDamaged(error, name);
+        return [];
+      }
+    });
   }
 
   #scanned(): string[] {

@@ -249,6 +249,22 @@ describe("v2m on VMs", () => {
     expect(outcome.code).toBe(code);
   });
 
+  it("lists the others where the files of one are damaged", async () => {
+    await vms.json("define", vms.file("a"), vms.file("b"));
+    writeFileSync(join(vms.state, "vms/a/state.json"), "{");
+    const outcome = await vms.v2m("list", "--names");
+    expect(outcome).toMatchObject({ code: 11, stdout: "b\n" });
+    expect(messageOf(outcome)).toMatchObject({ code: "E_STORE" });
+    expect((await vms.v2m("start", "a")).code).toBe(11);
+  });
+
+  it("ends where nobody reads what it says", async () => {
+    const events = vms.observe("events");
+    events.child.stdout?.destroy();
+    await vms.json("define", vms.file("a"));
+    expect((await events.outcome).code).toBe(141);
+  });
+
   it("says what is wrong with a back end's module", async () => {
     vms.env.V3M_BACKENDS = "relative.js";
     expect((await vms.v2m("capabilities")).stderr).toMatch(/must be absolute \[E_USAGE\]/);
