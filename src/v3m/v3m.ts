@@ -272,7 +272,9 @@ export class V3m {
 
   async #looking(name: string, verb: Verb): Promise<V3mBackend> {
     const backend = await this.#able(name, verb);
-    transition(name, verb, (await this.status(name)).state);
+    const [info] = await this.list([name]);
+    if (info === undefined) throw new NotFoundError(name);
+    transition(name, verb, info.state);
     return backend;
   }
 
