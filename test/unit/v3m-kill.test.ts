@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Commands that are killed at any moment, that come two at once, or find the disk full: the store stays whole. */
+/** Commands that are killed at any moment, or come two at once: the store stays whole. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import type { VmInfo } from "../../src/v3m/index.js";
-import { suite } from "../support/capabilities.js";
 import { rounds } from "../support/places.js";
-import { SmallDisk, TestVms } from "../support/vms.js";
+import { TestVms } from "../support/vms.js";
 
 /** A sequence of numbers that looks random and can be repeated. */
 function random(seed: number): () => number {
@@ -88,34 +87,5 @@ describe("two commands at once", () => {
     expect(await codes(["stop", "a", "--force"], ["stop", "a", "--force"])).toEqual([0, 9]);
     expect(vms.processes()).toEqual([]);
     expect(vms.litter()).toEqual([]);
-  });
-});
-
-suite("a full disk", { needs: ["root"] }, () => {
-  it("is told, and everything stays as it was", async () => {
-    await using vms = new TestVms();
-    using disk = new SmallDisk("256k");
-    const v3m = vms.front({ state: disk.directory });
-    const before = await v3m.define(vms.definition("a"));
-    disk.fill();
-    const full = { code: "E_IO", errno: "ENOSPC", hint: expect.stringContaining("nothing was changed") };
-    await expect(v3m.define(vms.definition("b"))).rejects.toMatchObject(full);
-    await expect(v3m.define(vms.definition("a", { cpus: 4 }), { replace: true })).rejects.toMatchObject(full);
-    await expect(v3m.start("a")).rejects.toMatchObject(full);
-    await expect(v3m.undefine("a")).rejects.toMatchObject(full);
-    expect(await v3m.list()).toMatchObject([{ name: "a", state: "defined", cpus: 1 }]);
-    expect(v3m.definition("a")).toEqual(before);
-    disk.empty();
-    await v3m.define(vms.definition("b"));
-    await v3m.start("a");
-    disk.fill();
-    await expect(v3m.pause("a")).rejects.toMatchObject(full);
-    expect(await v3m.status("a")).toMatchObject({ state: "running" });
-    disk.empty();
-    await v3m.pause("a");
-    await v3m.stop("a", { force: true });
-    await v3m.undefine("a");
-    expect(v3m.names()).toEqual(["b"]);
-    expect(v3m.store.scan().litter).toBe(false);
   });
 });
