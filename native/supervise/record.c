@@ -50,13 +50,28 @@ static unsigned long long start_time(pid_t pid)
     return at == NULL ? 0 : strtoull(at + 1, NULL, 10);
 }
 
+/* Of the host's present boot, without its newline. */
+static void boot_id(char *to, size_t room)
+{
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? 0 : read(fd, to, room - 1);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    to[got < 0 ? 0 : got] = '\0';
+    to[strcspn(to, "\n")] = '\0';
+}
+
 int record_start(pid_t supervisor, pid_t program)
 {
-    char text[256];
-    (void)snprintf(
-        text, sizeof(text),
-        "{\"supervisor\":{\"pid\":%d,\"start\":%llu},\"program\":{\"pid\":%d,\"start\":%llu}}\n",
-        (int)supervisor, start_time(supervisor), (int)program, start_time(program));
+    char boot[64];
+    char text[512];
+    boot_id(boot, sizeof(boot));
+    (void)snprintf(text, sizeof(text),
+                   "{\"supervisor\":{\"pid\":%d,\"start\":\"%llu\",\"boot\":\"%s\"},"
+                   "\"program\":{\"pid\":%d,\"start\":\"%llu\",\"boot\":\"%s\"}}\n",
+                   (int)supervisor, start_time(supervisor), boot, (int)program, start_time(program),
+                   boot);
     return write_file("process", text);
 }
 

@@ -6,8 +6,8 @@
 #include <sys/types.h>
 
 /**
- * `process`: the supervisor and the program, each by its number and the time of its start, which
- * together are unique until the host's next boot. @return 0 or an errno
+ * `process`: the supervisor and the program, each by its number, the time of its start and the
+ * host's boot, as src/v3m/store/process-id.ts wants them. @return 0 or an errno
  */
 int record_start(pid_t supervisor, pid_t program);
 

@@ -55,10 +55,7 @@ export async function createOverlay(
   options: OperationOptions = {},
 ): Promise<void> {
   await made(path, options, (temporary) =>
-    qemuImg(
-      ["create", "-q", "-f", "qcow2", "-F", base.format, "-b", base.path, temporary],
-      options.signal,
-    ),
+    qemuImg(["create", "-q", "-f", "qcow2", "-F", base.format, "-b", base.path, temporary], options.signal),
   );
 }
 

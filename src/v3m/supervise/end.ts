@@ -3,7 +3,8 @@
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isAlive, type ProcessId, type ProcessRecord, readProcess } from "./record.js";
+import { isAlive, type ProcessId } from "../store/process-id.js";
+import { type ProcessRecord, readProcess } from "./record.js";
 
 const POLL_MS = 20;
 /** A supervisor waits 3 s for those who are attached and don't read; then it is killed. */

@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What v3m-supervise left in its directory about the program, and whether the two still live. */
-import { readFileSync } from "node:fs";
+/** What v3m-supervise left in its directory about the program. */
 import { readFile } from "node:fs/promises";
 import { constants } from "node:os";
 import { join } from "node:path";
-
-/** A process for good: its number alone is given to others later. */
-export interface ProcessId {
-  readonly pid: number;
-  /** Clock ticks from the host's boot to the process's start. */
-  readonly start: number;
-}
+import type { ProcessId } from "../store/process-id.js";
 
 export interface ProcessRecord {
   readonly supervisor: ProcessId;
@@ -40,22 +33,10 @@ export async function readExit(directory: string): Promise<ExitRecord | undefine
   return { code, signal: signal === 0 ? undefined : signalName(signal), time: new Date(time) };
 }
 
-/** Whether the process is there, and no other one of its number; one that waits to be reaped is not. */
-export function isAlive({ pid, start }: ProcessId): boolean {
-  let text: string;
-  try {
-    text = readFileSync(`/proc/${pid}/stat`, "latin1");
-  } catch {
-    return false;
-  }
-  // The second field is a name in brackets that may hold anything.
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return fields[0] !== "Z" && fields[0] !== "X" && Number(fields[19]) === start;
-}
-
 function processId(value: unknown): ProcessId | undefined {
-  const { pid, start } = (value ?? {}) as { pid?: unknown; start?: unknown };
-  return typeof pid === "number" && pid > 1 && typeof start === "number" ? { pid, start } : undefined;
+  const { pid, start, boot } = (value ?? {}) as Partial<Record<keyof ProcessId, unknown>>;
+  const valid = typeof pid === "number" && pid > 1 && typeof start === "string" && typeof boot === "string";
+  return valid ? { pid, start, boot } : undefined;
 }
 
 async function readJson(path: string): Promise<Record<string, unknown> | undefined> {

@@ -67,7 +67,8 @@ function sandbox(definition: VmDefinition): string[] {
 
 function memory({ memory: ram, pmem }: VmDefinition): string[] {
   // Slots for persistent memory; what it takes of the address space is reserved generously.
-  const more = pmem.length === 0 ? "" : `,slots=${pmem.length},maxmem=${Math.ceil(ram.bytes / MIB) + (1 << 20)}M`;
+  const more =
+    pmem.length === 0 ? "" : `,slots=${pmem.length},maxmem=${Math.ceil(ram.bytes / MIB) + (1 << 20)}M`;
   return ["-m", `size=${ram.bytes / 1024}k${more}`, "-object", JSON.stringify(ramBackend(ram))];
 }
 
@@ -98,7 +99,9 @@ function nics(all: readonly VmNic[]): string[] {
     };
     const forwards =
       nic.type === "user"
-        ? nic.forward.map(({ protocol, address, host, guest }) => `,hostfwd=${protocol}:${address}:${host}-:${guest}`)
+        ? nic.forward.map(
+            ({ protocol, address, host, guest }) => `,hostfwd=${protocol}:${address}:${host}-:${guest}`,
+          )
         : [];
     const netdev =
       nic.type === "user"
@@ -134,7 +137,9 @@ function extras({ rng, balloon, vsock, generationId }: VmDefinition): string[] {
   const device = (properties: Record<string, unknown>) => ["-device", JSON.stringify(properties)];
   const guid = generationId?.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
   return [
-    ...(rng ? ["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"] : []),
+    ...(rng
+      ? ["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
+      : []),
     ...(balloon ? device({ driver: "virtio-balloon-pci", id: "balloon", "free-page-reporting": true }) : []),
     ...(vsock === undefined ? [] : device({ driver: "vhost-vsock-pci", "guest-cid": vsock })),
     ...(guid === undefined ? [] : device({ driver: "vmgenid", guid: guid === "random" ? "auto" : guid })),

@@ -18,10 +18,12 @@ import type {
   VmStatus,
 } from "../../../vmm/backend.js";
 import type { VmDefinition } from "../../definition/types.js";
+import { UnsupportedError } from "../../errors.js";
 import { createEmptyImage } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
-import { attach, endSupervised, isAlive, programEnded, readProcess } from "../../supervise/index.js";
-import { BackendError, UnsupportedError } from "../errors.js";
+import { isAlive } from "../../store/process-id.js";
+import { attach, endSupervised, programEnded, readProcess } from "../../supervise/index.js";
+import { HypervisorError } from "../errors.js";
 import { MACHINES } from "./arguments.js";
 import { checkBoot } from "./boot.js";
 import { capabilities } from "./capabilities.js";
@@ -57,12 +59,12 @@ export class QemuBackend implements Backend<VmDefinition> {
     checkBoot(this.#kind, definition);
     if (definition.modules.length > 0) throw this.#no("modules");
     if (definition.option !== undefined && !MACHINES.some((machine) => machine === definition.option)) {
-      throw new BackendError("E_INVALID", `${this.type} has no option ${definition.option}`, {
+      throw new HypervisorError("E_INVALID", `${this.type} has no option ${definition.option}`, {
         hint: `the option is QEMU's kind of machine: ${MACHINES.join(" or ")}`,
       });
     }
     if (definition.kvm !== undefined && definition.kvm !== "/dev/kvm") {
-      throw new BackendError("E_INVALID", `QEMU always takes /dev/kvm, not ${definition.kvm}`, {
+      throw new HypervisorError("E_INVALID", `QEMU always takes /dev/kvm, not ${definition.kvm}`, {
         hint: "leave it out, or use type VMM-HPC",
       });
     }
@@ -182,11 +184,11 @@ export class QemuBackend implements Backend<VmDefinition> {
     return new UnsupportedError(this.type, feature, capability.supported === "no" ? capability.reason : "");
   }
 
-  /** Number of the machine's process. @throws BackendError E_STATE where there is none */
+  /** Number of the machine's process. @throws HypervisorError E_STATE where there is none */
   async #running(name: string): Promise<number> {
     const record = await readProcess(this.#directories(name).runtime);
     if (record === undefined || !isAlive(record.program)) {
-      throw new BackendError("E_STATE", `${name} does not run`, { hint: `v2m start ${name}` });
+      throw new HypervisorError("E_STATE", `${name} does not run`, { hint: `v2m start ${name}` });
     }
     return record.program.pid;
   }

@@ -5,7 +5,8 @@ import { diskBoot } from "../../../disk/index.js";
 import { V3mError } from "../../../errors.js";
 import { unpackKernel } from "../../../vmm/unpack.js";
 import type { KernelBoot, VmDefinition } from "../../definition/types.js";
-import { BackendError, UnsupportedError } from "../errors.js";
+import { UnsupportedError } from "../../errors.js";
+import { HypervisorError } from "../errors.js";
 import type { QemuKind } from "./kind.js";
 
 /** @throws UnsupportedError for a kernel that QEMU has no loader for */
@@ -34,7 +35,7 @@ const FIRMWARE = ["-machine", "graphics=off", "-boot", "strict=on"];
 async function kernelArguments(boot: Omit<KernelBoot, "from">): Promise<string[]> {
   for (const path of [boot.kernel, ...(boot.initrd === undefined ? [] : [boot.initrd])]) {
     await access(path, constants.R_OK).catch((cause: NodeJS.ErrnoException) => {
-      throw new BackendError("E_IO", `cannot read ${path}: ${cause.code}`, {
+      throw new HypervisorError("E_IO", `cannot read ${path}: ${cause.code}`, {
         hint: "check the path and its permissions",
         errno: cause.code,
         cause,

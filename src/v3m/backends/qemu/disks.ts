@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { OperationOptions } from "../../../vmm/backend.js";
 import type { VmDefinition, VmDisk } from "../../definition/types.js";
 import { createEmptyImage, createOverlay, exists } from "../../images.js";
-import { BackendError } from "../errors.js";
+import { HypervisorError } from "../errors.js";
 
 /** Files that a start has made: it removes them if it fails. */
 export type MadeFiles = string[];
@@ -55,8 +55,8 @@ export async function removeTemporaryOverlays(
   }
 }
 
-function missing(what: string, path: string): BackendError {
-  return new BackendError("E_IO", `${what}: there is no ${path}`, {
+function missing(what: string, path: string): HypervisorError {
+  return new HypervisorError("E_IO", `${what}: there is no ${path}`, {
     hint: "correct the path; with a size, the image is made",
     errno: "ENOENT",
   });

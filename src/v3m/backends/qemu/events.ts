@@ -14,7 +14,9 @@ export function parseEvent(line: string): QmpEvent | undefined {
     return undefined;
   }
   const { event, timestamp } = (value ?? {}) as Partial<QmpEvent>;
-  return typeof event === "string" && typeof timestamp?.seconds === "number" ? (value as QmpEvent) : undefined;
+  return typeof event === "string" && typeof timestamp?.seconds === "number"
+    ? (value as QmpEvent)
+    : undefined;
 }
 
 /** Events as they come, from a stream of lines. */

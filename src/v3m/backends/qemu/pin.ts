@@ -3,7 +3,7 @@
 import koffi from "koffi";
 import { errnoName } from "../../../errors.js";
 import type { Bound } from "../../../ffi/library.js";
-import { BackendError } from "../errors.js";
+import { HypervisorError } from "../errors.js";
 import type { Qmp, QmpOptions } from "./qmp.js";
 
 /** Of the kernel's CPU sets: CONFIG_NR_CPUS of distributions' kernels. */
@@ -11,7 +11,7 @@ const MAX_CPUS = 8192;
 
 let setAffinity: Bound<(pid: number, bytes: number, mask: Uint8Array) => number> | undefined;
 
-/** vCPU i takes element i modulo the length; nothing is done where there is none. @throws BackendError E_INVALID */
+/** vCPU i takes element i modulo the length; nothing is done where there is none. @throws HypervisorError E_INVALID */
 export async function pinVcpus(qmp: Qmp, pin: readonly number[], options: QmpOptions): Promise<void> {
   if (pin.length === 0) return;
   const cpus = await qmp.execute<{ "cpu-index": number; "thread-id": number }[]>(
@@ -26,11 +26,15 @@ export async function pinVcpus(qmp: Qmp, pin: readonly number[], options: QmpOpt
     if (host >= 0 && host < MAX_CPUS) mask[host >> 3] = 1 << (host & 7);
     if (setAffinity(cpu["thread-id"], mask.length, mask) !== 0) {
       const errno = errnoName(koffi.errno());
-      throw new BackendError("E_INVALID", `cannot pin vCPU ${cpu["cpu-index"]} to host CPU ${host}: ${errno}`, {
-        hint: "lscpu lists the CPUs of this host; cgroups may forbid some",
-        errno,
-        value: BigInt(host),
-      });
+      throw new HypervisorError(
+        "E_INVALID",
+        `cannot pin vCPU ${cpu["cpu-index"]} to host CPU ${host}: ${errno}`,
+        {
+          hint: "lscpu lists the CPUs of this host; cgroups may forbid some",
+          errno,
+          value: BigInt(host),
+        },
+      );
     }
   }
 }

@@ -9,7 +9,7 @@
  * short: whoever waits for the guest closes the connection first.
  */
 import { connect, type Socket } from "node:net";
-import { BackendError } from "../errors.js";
+import { HypervisorError } from "../errors.js";
 
 export interface QmpOptions {
   readonly signal?: AbortSignal | undefined;
@@ -40,7 +40,7 @@ interface Waiting {
 }
 
 /** QEMU refused a command. `code` is `E_QEMU`, `qemuClass` QEMU's own class of error. */
-export class QmpError extends BackendError {
+export class QmpError extends HypervisorError {
   readonly qemuClass: string;
 
   constructor(command: string, qemuClass: string, description: string) {
@@ -74,7 +74,7 @@ export class Qmp implements AsyncDisposable {
   /**
    * Connect, take the greeting, negotiate.
    * @param onEvent gets the events that come while connected
-   * @throws BackendError E_CLOSED (nobody listens, or QEMU ended meanwhile), E_TIMEOUT, E_PROTOCOL; the signal's reason
+   * @throws HypervisorError E_CLOSED (nobody listens, or QEMU ended meanwhile), E_TIMEOUT, E_PROTOCOL; the signal's reason
    */
   static async connect(
     path: string,
@@ -106,7 +106,7 @@ export class Qmp implements AsyncDisposable {
   /**
    * Run a command. Where it is aborted or takes too long, its answer is not waited for any more.
    * @returns what QEMU returned
-   * @throws QmpError (QEMU says no), BackendError E_CLOSED, E_TIMEOUT, E_PROTOCOL; the signal's reason
+   * @throws QmpError (QEMU says no), HypervisorError E_CLOSED, E_TIMEOUT, E_PROTOCOL; the signal's reason
    */
   execute<T = unknown>(
     command: string,
@@ -146,7 +146,7 @@ export class Qmp implements AsyncDisposable {
         signal?.addEventListener("abort", abort, { once: true });
         timer = setTimeout(() => {
           const hint = "does another program hold its monitor, or is the host overloaded?";
-          reject(new BackendError("E_TIMEOUT", `QEMU did not answer: ${what}`, { hint }));
+          reject(new HypervisorError("E_TIMEOUT", `QEMU did not answer: ${what}`, { hint }));
         }, timeoutMs);
         begin(resolve, reject);
       });
@@ -211,17 +211,17 @@ export class Qmp implements AsyncDisposable {
     for (const { reject } of waiting) reject(this.#failure);
   }
 
-  #lost(cause?: NodeJS.ErrnoException): BackendError {
+  #lost(cause?: NodeJS.ErrnoException): HypervisorError {
     const why = cause?.code === undefined ? "" : `: ${cause.code}`;
-    return new BackendError("E_CLOSED", `QEMU's monitor at ${this.#path} is closed${why}`, {
+    return new HypervisorError("E_CLOSED", `QEMU's monitor at ${this.#path} is closed${why}`, {
       hint: "has the machine ended? v2m status",
       errno: cause?.code,
       cause,
     });
   }
 
-  #nonsense(text: string): BackendError {
-    return new BackendError("E_PROTOCOL", `not what QEMU's monitor says: ${text.slice(0, 200)}`, {
+  #nonsense(text: string): HypervisorError {
+    return new HypervisorError("E_PROTOCOL", `not what QEMU's monitor says: ${text.slice(0, 200)}`, {
       hint: "is there another program at the socket?",
     });
   }

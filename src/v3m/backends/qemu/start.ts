@@ -2,12 +2,12 @@
 /** From a definition to a machine that runs, or to nothing at all. */
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { V3mError } from "../../../errors.js";
+import type { V3mError } from "../../../errors.js";
 import type { OperationOptions } from "../../../vmm/backend.js";
 import type { VmDefinition } from "../../definition/types.js";
 import { openTaps, releaseNetwork, sweepCommand, type Taps } from "../../network/index.js";
 import { readRing, startSupervised } from "../../supervise/index.js";
-import { BackendError } from "../errors.js";
+import { HypervisorError } from "../errors.js";
 import { CONSOLE_FD, EVENTS_FD, QMP_FD, qemuArguments } from "./arguments.js";
 import { type MadeFiles, prepareDisks } from "./disks.js";
 import type { QemuKind } from "./kind.js";
@@ -85,7 +85,7 @@ async function launch(
   try {
     qmp = await Qmp.connect(join(runtime, "qmp.sock"), { signal });
   } catch (error) {
-    if (!(error instanceof BackendError && error.code === "E_CLOSED")) throw error;
+    if (!(error instanceof HypervisorError && error.code === "E_CLOSED")) throw error;
     await qemu[Symbol.asyncDispose]();
     throw await startFailure(runtime, error);
   }
@@ -108,7 +108,7 @@ async function startFailure(runtime: string, cause: Error): Promise<V3mError> {
   const words = lines.filter((line) => line !== "" && !/^warning:/.test(line)).join("; ");
   const text = `QEMU did not start: ${words === "" ? "it ended without a word" : words}`;
   const known = COMPLAINTS.find(({ match }) => match.test(words));
-  return new BackendError(known?.code ?? "E_QEMU", text, {
+  return new HypervisorError(known?.code ?? "E_QEMU", text, {
     hint: known?.hint ?? "v2m doctor; is the definition right?",
     cause,
   });

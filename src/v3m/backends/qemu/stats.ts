@@ -90,7 +90,9 @@ async function ofKvm(qmp: Qmp, options: QmpOptions): Promise<VmStats> {
   const exits = sums.get("exits");
   // The host's own interrupts and NMIs end a guest's turn too; they are no work of the guest's.
   const guests =
-    exits === undefined ? {} : { exits: exits - (sums.get("irq_exits") ?? 0) - (sums.get("nmi_window_exits") ?? 0) };
+    exits === undefined
+      ? {}
+      : { exits: exits - (sums.get("irq_exits") ?? 0) - (sums.get("nmi_window_exits") ?? 0) };
   return { ...guests, ...Object.fromEntries([...sums].map(([name, value]) => [`kvm_${name}`, value])) };
 }
 
@@ -98,7 +100,9 @@ function ofDisks(all: readonly BlockStats[], definition: VmDefinition): VmStats 
   const result: Record<string, number> = {};
   let [read, written] = [0, 0];
   for (const [index, { id }] of definition.disks.entries()) {
-    const found = all.find((each) => each["node-name"] === diskNode(index) || each.qdev?.includes(`vd${index}/`));
+    const found = all.find(
+      (each) => each["node-name"] === diskNode(index) || each.qdev?.includes(`vd${index}/`),
+    );
     const counter = (name: string) => Number(found?.stats[name] ?? 0);
     result[`${id}_read_bytes`] = counter("rd_bytes");
     result[`${id}_written_bytes`] = counter("wr_bytes");

@@ -7,7 +7,8 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { VmStatus } from "../../../vmm/backend.js";
-import { type ExitRecord, isAlive, readExit, readProcess, readRing } from "../../supervise/index.js";
+import { isAlive } from "../../store/process-id.js";
+import { type ExitRecord, readExit, readProcess, readRing } from "../../supervise/index.js";
 import { type Course, courseOf } from "./events.js";
 import { Qmp } from "./qmp.js";
 
@@ -53,7 +54,9 @@ async function alive(directory: string, course: Course, pid: number): Promise<Vm
 async function askWhy(directory: string): Promise<string> {
   try {
     await using qmp = await Qmp.connect(join(directory, "qmp.sock"), { timeoutMs: ASK_MS });
-    const { status } = await qmp.execute<{ status: string }>("query-status", undefined, { timeoutMs: ASK_MS });
+    const { status } = await qmp.execute<{ status: string }>("query-status", undefined, {
+      timeoutMs: ASK_MS,
+    });
     return status;
   } catch {
     return "paused"; // another command speaks with it, or it ends just now
