@@ -97,7 +97,8 @@ export interface VmEvent {
   readonly name: string;
   readonly time: Date;
   readonly state?: VmState;
-  readonly kind: "state" | "reset" | "device" | "progress";
+  /** `definition`: the VM was defined, its definition replaced, or the VM removed; `detail` says which. */
+  readonly kind: "state" | "reset" | "definition" | "device" | "progress";
   readonly detail?: string;
 }
 
@@ -171,6 +172,7 @@ export interface Backend<Definition = unknown> {
   probe(): Promise<Probe>;
   /** Check a definition and keep what is needed to start it; nothing runs. Called again, it replaces the first. */
   define(definition: Definition, options?: OperationOptions): Promise<void>;
+  /** Forget the VM. Its images stay. May be repeated. */
   undefine(name: string, options?: OperationOptions): Promise<void>;
   /** Returns when the machine runs. Where it fails or is aborted nothing is left. */
   start(name: string, options?: OperationOptions): Promise<void>;
@@ -184,7 +186,8 @@ export interface Backend<Definition = unknown> {
   resume(name: string, options?: OperationOptions): Promise<void>;
   /**
    * What the machine is now, whatever was recorded: `running`, `paused`, `stopped` (it powered off, was stopped, or
-   * was never started) or `crashed`, with the reason. Takes no lock and changes nothing.
+   * was never started) or `crashed`, with the reason. Takes no lock and changes nothing. The process `pid` of a
+   * running or paused machine lives as long as the machine: the front end takes its end for the machine's.
    */
   status(name: string): Promise<VmStatus>;
   /** Remove what a machine that does not run any more left behind: processes, taps, sockets, files. May be repeated. */

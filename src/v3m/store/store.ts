@@ -106,6 +106,16 @@ export class Store {
     return await this.#entered(name, lock);
   }
 
+  /** Do something under a VM's lock. @throws LockedError, AbortedError */
+  async withVm<T>(name: string, wait: Wait, work: () => Promise<T>): Promise<T> {
+    const lock = await this.lockVm(name, wait);
+    try {
+      return await work();
+    } finally {
+      this.unlockVm(name, lock);
+    }
+  }
+
   /** The lock of a VM if nobody has it. */
   async tryLockVm(name: string): Promise<Lock | undefined> {
     await this.prepare();
