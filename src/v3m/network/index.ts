@@ -110,11 +110,13 @@ async function addPort(tap: string, bridge: string): Promise<void> {
 async function requireBridge(name: string): Promise<void> {
   const link = await findLink(name);
   if (link !== undefined && isBridge(link)) return;
-  throw new NetworkError(
-    "E_NOT_FOUND",
-    link === undefined ? `there is no bridge ${name}` : `${name} is no bridge`,
-    { hint: `sudo ip link add name ${name} type bridge && sudo ip link set ${name} up; or type TUN/TAP+NAT` },
-  );
+  throw link === undefined
+    ? new NetworkError("E_NOT_FOUND", `there is no bridge ${name}`, {
+        hint: `sudo ip link add name ${name} type bridge && sudo ip link set ${name} up; or type TUN/TAP+NAT`,
+      })
+    : new NetworkError("E_NOT_FOUND", `${name} is no bridge`, {
+        hint: "ip -br link show type bridge shows the bridges of this host",
+      });
 }
 
 async function connectNat({ tap, range }: NatNic, directory: string): Promise<void> {

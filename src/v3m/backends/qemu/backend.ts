@@ -18,12 +18,13 @@ import type {
   VmStatus,
 } from "../../../vmm/backend.js";
 import type { VmDefinition } from "../../definition/types.js";
-import { UnsupportedError } from "../../errors.js";
+import type { UnsupportedError } from "../../errors.js";
 import { createEmptyImage } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
 import { isAlive } from "../../store/process-id.js";
 import { attach, endSupervised, programEnded, readProcess } from "../../supervise/index.js";
 import { HypervisorError } from "../errors.js";
+import { refuseUnsupported, unsupported } from "../refuse.js";
 import { MACHINES } from "./arguments.js";
 import { checkBoot } from "./boot.js";
 import { capabilities } from "./capabilities.js";
@@ -56,8 +57,8 @@ export class QemuBackend implements Backend<VmDefinition> {
 
   async define(definition: VmDefinition, options: OperationOptions = {}): Promise<void> {
     options.signal?.throwIfAborted();
+    refuseUnsupported(this.type, capabilities(this.#kind), definition);
     checkBoot(this.#kind, definition);
-    if (definition.modules.length > 0) throw this.#no("modules");
     if (definition.option !== undefined && !MACHINES.some((machine) => machine === definition.option)) {
       throw new HypervisorError("E_INVALID", `${this.type} has no option ${definition.option}`, {
         hint: `the option is QEMU's kind of machine: ${MACHINES.join(" or ")}`,
@@ -180,8 +181,7 @@ export class QemuBackend implements Backend<VmDefinition> {
   }
 
   #no(feature: Feature): UnsupportedError {
-    const capability = capabilities(this.#kind)[feature];
-    return new UnsupportedError(this.type, feature, capability.supported === "no" ? capability.reason : "");
+    return unsupported(this.type, capabilities(this.#kind), feature);
   }
 
   /** Number of the machine's process. @throws HypervisorError E_STATE where there is none */

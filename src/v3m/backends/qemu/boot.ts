@@ -3,7 +3,6 @@
 import { access, constants } from "node:fs/promises";
 import { diskBoot } from "../../../disk/index.js";
 import { V3mError } from "../../../errors.js";
-import { unpackKernel } from "../../../vmm/unpack.js";
 import type { KernelBoot, VmDefinition } from "../../definition/types.js";
 import { UnsupportedError } from "../../errors.js";
 import { HypervisorError } from "../errors.js";
@@ -16,7 +15,7 @@ export function checkBoot(kind: QemuKind, { boot }: VmDefinition): void {
   }
 }
 
-/** QEMU's arguments; the kernel is unpacked, or copied out of the disk, where that is needed. */
+/** QEMU's arguments; the kernel is copied out of the disk where that is needed. */
 export async function bootArguments(definition: VmDefinition): Promise<string[]> {
   const { boot } = definition;
   switch (boot.from) {
@@ -32,7 +31,7 @@ export async function bootArguments(definition: VmDefinition): Promise<string[]>
 /** The firmware's own words, and those of boot loaders, go to the serial console. */
 const FIRMWARE = ["-machine", "graphics=off", "-boot", "strict=on"];
 
-async function kernelArguments(boot: Omit<KernelBoot, "from">): Promise<string[]> {
+async function kernelArguments(boot: Pick<KernelBoot, "kernel" | "initrd" | "cmdline">): Promise<string[]> {
   for (const path of [boot.kernel, ...(boot.initrd === undefined ? [] : [boot.initrd])]) {
     await access(path, constants.R_OK).catch((cause: NodeJS.ErrnoException) => {
       throw new HypervisorError("E_IO", `cannot read ${path}: ${cause.code}`, {
@@ -43,21 +42,11 @@ async function kernelArguments(boot: Omit<KernelBoot, "from">): Promise<string[]
     });
   }
   return [
-    ...["-kernel", await unpacked(boot)],
+    // As it is: QEMU can reset a machine into a bzImage, but not well into an ELF, which overwrites itself.
+    ...["-kernel", boot.kernel],
     ...(boot.initrd === undefined ? [] : ["-initrd", boot.initrd]),
     ...(boot.cmdline === "" ? [] : ["-append", boot.cmdline]),
   ];
-}
-
-/** An emulated CPU would take seconds to decompress it. One that cannot be unpacked here does that by itself. */
-async function unpacked({ kernel, kind, unpack }: Omit<KernelBoot, "from">): Promise<string> {
-  if (!unpack || (kind !== "auto" && kind !== "bzimage")) return kernel;
-  try {
-    return await unpackKernel(kernel);
-  } catch (error) {
-    if (error instanceof V3mError) return kernel;
-    throw error;
-  }
 }
 
 /** As with VMM-HPC, the kernel that is found in a raw image; from any other, what the firmware finds in it. */
@@ -68,8 +57,6 @@ async function fromDisk(definition: VmDefinition, cmdline: string): Promise<stri
     const found = await diskBoot(disk.path);
     return await kernelArguments({
       kernel: found.kernel,
-      kind: "bzimage",
-      unpack: true,
       cmdline: cmdline === "" ? found.cmdline : `${found.cmdline} ${cmdline}`,
       ...(found.initrd === undefined ? {} : { initrd: found.initrd }),
     });

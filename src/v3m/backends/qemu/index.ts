@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The back ends that are QEMU: `Qemu` emulates the CPU, `Kvm` lets KVM run it. */
-import type { BackendFactory, BackendHost } from "../../../vmm/backend.js";
-import type { VmDefinition } from "../../definition/types.js";
-import { QemuBackend } from "./backend.js";
-import { KVM, type QemuKind, TCG } from "./kind.js";
+import type { V3mBackendFactory } from "../../registry.js";
 
-const factory = (kind: QemuKind): BackendFactory<VmDefinition> => ({
-  type: kind.type,
-  create: (host: BackendHost<VmDefinition>) => new QemuBackend(kind, host),
+const factory = (type: "Qemu" | "Kvm"): V3mBackendFactory => ({
+  type,
+  create: async (host) => {
+    const [{ QemuBackend }, { KINDS }] = await Promise.all([import("./backend.js"), import("./kind.js")]);
+    return new QemuBackend(KINDS[type], host);
+  },
 });
 
 /** QEMU with its own emulation of CPUs (TCG): runs everywhere, slowly. */
-export const qemuBackend: BackendFactory<VmDefinition> = factory(TCG);
+export const qemuBackend: V3mBackendFactory = factory("Qemu");
 
 /** QEMU with KVM. */
-export const kvmBackend: BackendFactory<VmDefinition> = factory(KVM);
-
-export { QemuBackend } from "./backend.js";
-export { Qmp, QmpError, type QmpEvent, type QmpOptions } from "./qmp.js";
+export const kvmBackend: V3mBackendFactory = factory("Kvm");

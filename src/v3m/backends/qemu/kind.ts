@@ -7,8 +7,10 @@ export interface QemuKind {
   readonly accelerator: "tcg" | "kvm";
 }
 
-export const TCG: QemuKind = { type: "Qemu", accelerator: "tcg" };
-export const KVM: QemuKind = { type: "Kvm", accelerator: "kvm" };
+export const KINDS: { readonly [T in QemuKind["type"]]: QemuKind } = {
+  Qemu: { type: "Qemu", accelerator: "tcg" },
+  Kvm: { type: "Kvm", accelerator: "kvm" },
+};
 
 /** The program: `V3M_QEMU` if set. */
 export function qemuProgram(): string {

@@ -15,7 +15,7 @@ import { Qmp } from "./qmp.js";
 /** In the runtime directory; says that a command is ending the machine: `off` or `force`. */
 export const STOPPING = "stopping";
 
-/** Between the end of QEMU and its record. */
+/** Between QEMU's last event, its end, and its record. */
 const RECORD_MS = 2000;
 const ASK_MS = 2000;
 const POLL_MS = 10;
@@ -23,17 +23,19 @@ const POLL_MS = 10;
 export async function machineStatus(directory: string): Promise<VmStatus> {
   const record = await readProcess(directory);
   if (record === undefined) return { state: "stopped" };
-  if (isAlive(record.program)) {
-    const course = await courseAt(directory);
-    if (isAlive(record.program)) return await alive(directory, course, record.program.pid);
-  }
   for (let waited = 0; ; waited += POLL_MS) {
     const exit = await readExit(directory);
     if (exit !== undefined) return await over(directory, exit);
-    if (!isAlive(record.supervisor) || waited >= RECORD_MS) break;
+    const late = waited >= RECORD_MS;
+    if (isAlive(record.program)) {
+      const course = await courseAt(directory);
+      const ending = course.shutdown !== undefined && !late;
+      if (!ending && isAlive(record.program)) return await alive(directory, course, record.program.pid);
+    } else if (late || !isAlive(record.supervisor)) {
+      return { state: "crashed", detail: "v3m-supervise, which ran the machine, was killed" };
+    }
     await sleep(POLL_MS);
   }
-  return { state: "crashed", detail: "v3m-supervise, which ran the machine, was killed" };
 }
 
 async function courseAt(directory: string): Promise<Course> {
@@ -41,7 +43,6 @@ async function courseAt(directory: string): Promise<Course> {
 }
 
 async function alive(directory: string, course: Course, pid: number): Promise<VmStatus> {
-  if (course.shutdown !== undefined) return { state: "stopping", pid };
   if (course.state !== "paused") return { state: course.state, pid };
   if (course.trouble !== undefined) return { state: "paused", detail: course.trouble, pid };
   const why = await askWhy(directory);
