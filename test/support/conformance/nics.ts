@@ -89,7 +89,7 @@ export const NICS: readonly Check[] = [
     async run(world) {
       const { shell, name } = await interfaceOf(world, "user");
       await shell.sh(
-        `ip addr flush dev ${name}; ip addr add 10.0.2.15/24 dev ${name}; ip link set ${name} up; ip route flush default 2>/dev/null; ip route replace default via 10.0.2.2 dev ${name}`,
+        `ip addr flush dev ${name}; ip addr add 10.0.2.15/24 dev ${name}; ip link set ${name} up; ip route del default 2>/dev/null; ip route add default via 10.0.2.2 dev ${name}`,
       );
       const server = createServer((socket) => {
         socket.on("error", () => {});

@@ -36,11 +36,12 @@ export class ConsoleShell {
   /** Wait until `condition` holds, which is looked at whenever something came. */
   async until(condition: () => boolean, what: string): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
+    let look = () => {};
     try {
       await new Promise<void>((resolve, reject) => {
         const fail = (why: string) =>
           reject(new Error(`${what} did not come: ${why}:\n${this.text.slice(-TAIL)}`));
-        const look = () => {
+        look = () => {
           if (condition()) resolve();
           else if (this.ended) fail("the console has ended");
         };
@@ -50,7 +51,7 @@ export class ConsoleShell {
       });
     } finally {
       clearTimeout(timer);
-      this.#waiting.clear();
+      this.#waiting.delete(look);
     }
   }
 

@@ -17,6 +17,10 @@ const STILL_MS = 4000;
 /** The second column is the guest's own clock, hundredths of a second since its boot. */
 const STREAM = `i=0; while [ $i -lt ${LINES} ]; do read up rest </proc/uptime; echo "line $i \${up%.*}\${up#*.}"; i=$((i+1)); usleep 20000; done`;
 
+/** What a distribution's does when the power button is pressed. */
+const POWER_MANAGER =
+  "for e in /dev/input/event*; do (dd if=$e of=/dev/null bs=24 count=1 2>/dev/null && echo the button was pressed && poweroff -f) & done";
+
 interface Line {
   readonly number: number;
   /** Milliseconds of the guest's. */
@@ -112,7 +116,7 @@ export const VERBS: readonly Check[] = [
       const { definition, shell } = await world.guest();
       expect(await shell.sh("nproc")).toBe(String(definition.cpus));
       const kib = Number(await shell.sh("awk '/^MemTotal/ {print $2}' /proc/meminfo"));
-      expect(kib * 1024).toBeGreaterThan(definition.memory.bytes * 0.7);
+      expect(kib * 1024).toBeGreaterThan(definition.memory.bytes / 2);
       expect(kib * 1024).toBeLessThanOrEqual(definition.memory.bytes);
     },
   },
@@ -244,14 +248,15 @@ export const ENDINGS: readonly Check[] = [
     async run(world) {
       const { definition, shell } = await world.guest();
       const { pid } = await world.backend.status(definition.name);
-      // What a distribution's power manager does when the button is pressed.
-      await shell.sh("dd if=/dev/input/event0 of=/dev/null bs=24 count=1 2>/dev/null && poweroff -f &");
+      await shell.sh(POWER_MANAGER);
       await world.backend.stop(definition.name);
       const status = await world.backend.status(definition.name);
       expect([status.state, status.pid]).toEqual(["stopped", undefined]);
       expect(existsSync(`/proc/${pid}`)).toBe(false);
       await shell.until(() => shell.ended, "the console's end").catch(() => {});
       expect(shell.ended).toBe(true);
+      expect(shell.text).toContain("the button was pressed");
+      expect(status.detail).not.toMatch(/force/);
       await world.forget();
     },
   },

@@ -29,7 +29,7 @@ export async function qemuArguments(
     ...["-name", `guest=${definition.name},debug-threads=on`, "-uuid", definition.uuid],
     ...machine(kind, definition),
     ...sandbox(definition),
-    ...memory(definition),
+    ...(await memory(definition)),
     ...["-chardev", `socket,id=console,fd=${CONSOLE_FD}`, "-serial", "chardev:console"],
     ...["-chardev", `socket,id=events,fd=${EVENTS_FD}`, "-mon", "chardev=events,mode=control"],
     ...["-chardev", `socket,id=qmp,fd=${QMP_FD},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
@@ -65,10 +65,10 @@ function sandbox(definition: VmDefinition): string[] {
     : ["-sandbox", `on,${denied.map((set) => `${set}=deny`).join(",")}`];
 }
 
-function memory({ memory: ram, pmem }: VmDefinition): string[] {
-  // Slots for persistent memory; what it takes of the address space is reserved generously.
-  const more =
-    pmem.length === 0 ? "" : `,slots=${pmem.length},maxmem=${Math.ceil(ram.bytes / MIB) + (1 << 20)}M`;
+async function memory({ memory: ram, pmem }: VmDefinition): Promise<string[]> {
+  const sizes = await Promise.all(pmem.map(async ({ path }) => (await stat(path)).size));
+  const most = sizes.reduce((sum, size) => sum + size, ram.bytes);
+  const more = pmem.length === 0 ? "" : `,slots=${pmem.length},maxmem=${most / 1024}k`;
   return ["-m", `size=${ram.bytes / 1024}k${more}`, "-object", JSON.stringify(ramBackend(ram))];
 }
 

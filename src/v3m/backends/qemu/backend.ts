@@ -35,7 +35,7 @@ import { probeQemu } from "./probe.js";
 import { Qmp, type QmpOptions } from "./qmp.js";
 import { type Directories, startMachine } from "./start.js";
 import { machineStats } from "./stats.js";
-import { machineStatus, STOPPING } from "./status.js";
+import { machineStatus, STOPPING, settled } from "./status.js";
 
 /** How long QEMU may take to end when it is told to, before it is killed. */
 const QUIT_MS = 10_000;
@@ -107,10 +107,12 @@ export class QemuBackend implements Backend<VmDefinition> {
 
   async pause(name: string, options: OperationOptions = {}): Promise<void> {
     await this.#tell(name, "stop", options);
+    await settled(this.#directories(name).runtime, "paused");
   }
 
   async resume(name: string, options: OperationOptions = {}): Promise<void> {
     await this.#tell(name, "cont", options);
+    await settled(this.#directories(name).runtime, "running");
   }
 
   status(name: string): Promise<VmStatus> {

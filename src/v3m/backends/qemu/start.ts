@@ -13,7 +13,7 @@ import { type MadeFiles, prepareDisks } from "./disks.js";
 import type { QemuKind } from "./kind.js";
 import { pinVcpus } from "./pin.js";
 import { Qmp } from "./qmp.js";
-import { STOPPING } from "./status.js";
+import { STOPPING, settled } from "./status.js";
 
 /** Bytes kept of QEMU's events and of its own words. */
 const EVENTS_KEPT = 256 << 10;
@@ -93,6 +93,7 @@ async function launch(
     onProgress?.({ what: "starting QEMU", done: 1, total: 2 });
     await pinVcpus(qmp, definition.pin, { signal });
     await qmp.execute("cont", undefined, { signal });
+    await settled(runtime, "running");
     qemu.release();
   } finally {
     qmp.close();

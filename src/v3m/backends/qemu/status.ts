@@ -42,6 +42,15 @@ async function courseAt(directory: string): Promise<Course> {
   return courseOf((await readRing(join(directory, "events.ring")))?.data.toString("utf8") ?? "");
 }
 
+/** After a command: QEMU's event about it, by which status is told, comes a moment later. */
+export async function settled(directory: string, state: Course["state"]): Promise<void> {
+  for (let waited = 0; waited < RECORD_MS; waited += POLL_MS) {
+    const course = await courseAt(directory);
+    if (course.state === state || course.shutdown !== undefined) return;
+    await sleep(POLL_MS);
+  }
+}
+
 async function alive(directory: string, course: Course, pid: number): Promise<VmStatus> {
   if (course.state !== "paused") return { state: course.state, pid };
   if (course.trouble !== undefined) return { state: "paused", detail: course.trouble, pid };
