@@ -8,7 +8,7 @@ import { command, isInstalled } from "./command.js";
 import { NetworkError } from "./errors.js";
 
 /** How rules are made and removed. */
-interface Translator {
+export interface Translator {
   /** Replaces the rules of this tap, if there are any. */
   add(tap: string, range: NatRange): Promise<void>;
   /** What is not there is no error. */
@@ -20,7 +20,7 @@ interface Translator {
 const PREFIX = "v3m_";
 
 /** A table for each tap: it comes and goes in one transaction. */
-const nftables: Translator = {
+export const nftables: Translator = {
   async add(tap, { network, prefix }) {
     const table = `ip ${PREFIX}${tap}`;
     const rules = `
@@ -55,7 +55,7 @@ table ${table} {
 const WAIT = ["-w", "10"];
 
 /** Rules in the common chains, with a comment that names the tap. */
-const iptables: Translator = {
+export const iptables: Translator = {
   async add(tap, { network, prefix }) {
     await this.remove(tap);
     const comment = ["-m", "comment", "--comment", `${PREFIX}${tap}`];
