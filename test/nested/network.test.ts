@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { packageRoot } from "../../src/ffi/library.js";
 import type { NatNic, VlanNic, VmNic } from "../../src/v3m/definition/types.js";
 import { openTaps, releaseNetwork, sweepNetwork } from "../../src/v3m/network/index.js";
 import { iptables, nftables } from "../../src/v3m/network/nat.js";
@@ -161,7 +162,7 @@ suite("network of the host", { needs: ["private-net"] }, () => {
   });
 
   it("after a kill -9 the taps are gone, and the next command removes the rest", async () => {
-    const module = join(import.meta.dirname, "../../dist/src/v3m/network/index.js");
+    const module = join(packageRoot(), "dist/src/v3m/network/index.js");
     const program = `const { openTaps } = await import(${JSON.stringify(module)});
       await openTaps(${JSON.stringify([tapNic, natNic, bridgedNic])}); console.log("open"); setInterval(() => {}, 1000);`;
     const child = spawn(process.execPath, ["--input-type=module", "-e", program], {
@@ -178,7 +179,7 @@ suite("network of the host", { needs: ["private-net"] }, () => {
   });
 
   it("without the privilege it says which one, and what else there is", () => {
-    const module = join(import.meta.dirname, "../../dist/src/v3m/network/index.js");
+    const module = join(packageRoot(), "dist/src/v3m/network/index.js");
     const program = `const { openTaps } = await import(${JSON.stringify(module)});
       await openTaps(${JSON.stringify([tapNic])}).catch((e) => console.log(e.code, e.hint));`;
     const { stdout } = spawnSync(

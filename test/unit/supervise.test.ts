@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { packageRoot } from "../../src/ffi/library.js";
 import { isAlive } from "../../src/v3m/store/process-id.js";
 import {
   attach,
@@ -170,7 +171,7 @@ suite("v3m-supervise", { needs: [] }, () => {
 
   it("both end with the command that starts them, if it dies before it is done", async () => {
     const script = join(directory, "starter.mjs");
-    const module = join(import.meta.dirname, "../../dist/src/v3m/supervise/index.js");
+    const module = join(packageRoot(), "dist/src/v3m/supervise/index.js");
     writeFileSync(
       script,
       `import { startSupervised } from ${JSON.stringify(module)};
@@ -224,9 +225,7 @@ suite("v3m-supervise", { needs: [] }, () => {
   });
 
   it("takes little memory", () => {
-    const size = execFileSync("size", [
-      join(import.meta.dirname, "../../native/build/release/v3m-supervise"),
-    ]);
+    const size = execFileSync("size", [join(packageRoot(), "native/build/release/v3m-supervise")]);
     const [text, data, bss] = String(size).split("\n")[1]?.trim().split(/\s+/).map(Number) ?? [];
     expect((text ?? 0) + (data ?? 0) + (bss ?? 0)).toBeLessThan(64 << 10);
   });

@@ -51,10 +51,12 @@ async function pauseAndResume(world: World): Promise<void> {
   const { name } = definition;
   const start = shell.text.length;
   const done = shell.run(STREAM);
+  done.catch(() => {}); // awaited below, unless something else fails first
   await shell.until(() => linesOf(shell.text.slice(start)).length >= 50, "the 50th line");
   await backend.pause(name);
   expect((await backend.status(name)).state).toBe("paused");
   const text = await standsStill(shell);
+  expect(linesOf(text.slice(start)).length, "the guest ran on").toBeLessThan(LINES);
   const paused = Date.now();
   // Attached while it is paused: all that was said so far, once.
   const second = new ConsoleShell(await backend.console(name));

@@ -61,6 +61,8 @@ export class World {
   readonly directory: string;
   readonly matrix: CapabilityMatrix;
   readonly #definitions: Map<string, VmDefinition>;
+  /** Whether the guest gets NICs that lead to the host's network. */
+  network = true;
   #guest: Promise<Guest> | undefined;
 
   private constructor(
@@ -223,6 +225,7 @@ export class World {
       { type: "VLAN", ...tap(4), parent: NET.parent, vlan: NET.vlan, needs: ["8021q"] },
       { type: "user", id, mac, forward: [USER_FORWARD], needs: [] },
     ];
+    if (!this.network) return [];
     return all.filter((nic) => this.can(`nic:${nic.type}`, ...nic.needs)).map(({ needs: _, ...nic }) => nic);
   }
 
