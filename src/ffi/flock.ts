@@ -23,7 +23,8 @@ function call(fd: number, operation: number): string | undefined {
 /** Take the exclusive lock of an open file, if nobody has it. @returns whether it was free */
 export function tryLock(fd: number): boolean {
   const errno = call(fd, LOCK_EX | LOCK_NB);
-  if (errno !== undefined && errno !== "EAGAIN") {
+  // Node's name for EAGAIN, which has the same number on Linux.
+  if (errno !== undefined && errno !== "EAGAIN" && errno !== "EWOULDBLOCK") {
     throw new V3mError("E_SYSCALL", `flock failed: ${errno}`, { errno });
   }
   return errno === undefined;

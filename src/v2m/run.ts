@@ -135,6 +135,7 @@ class ForegroundRun {
       if (command === "help") process.stderr.write(ESCAPE_HELP);
       else if (command === "stop") this.interrupt("escape key");
       else if (command === "reset") this.#machine.reset();
+      else if (command === "detach") say("a machine in the foreground ends with its command: see v2m start");
       else if (command === "stats") say(`${kvmStats(this.#machine)?.guestExits ?? "?"} guest-caused exits`);
       else if (this.#machine.state === "paused") {
         this.#machine.resume();

@@ -24,7 +24,7 @@ export interface DefineOptions extends OperationOptions {
 }
 
 export interface Backends {
-  types(): readonly BackendType[];
+  types(): Promise<readonly BackendType[]>;
   get(type: BackendType): Promise<V3mBackend>;
 }
 
@@ -52,7 +52,7 @@ export class Definer {
 
   async validate(from: DefinitionSource, directory?: string): Promise<VmDefinition> {
     const { resolveSource } = await import("./definition/load.js");
-    return resolveSource(await sourceOf(from, directory), { types: this.#backends.types() });
+    return resolveSource(await sourceOf(from, directory), { types: await this.#backends.types() });
   }
 
   async define(from: DefinitionSource, options: DefineOptions): Promise<VmDefinition> {
@@ -78,7 +78,7 @@ export class Definer {
   async #resolve(source: Source, before: VmDefinition | undefined): Promise<VmDefinition> {
     const { resolveSource } = await import("./definition/load.js");
     return resolveSource(source, {
-      types: this.#backends.types(),
+      types: await this.#backends.types(),
       takenRanges: this.#store.natRanges(source.input.name),
       ...(before === undefined ? {} : { uuid: before.uuid }),
     });

@@ -2,8 +2,8 @@
 /** Events of VMs as they come, whichever process caused them. */
 import { type FSWatcher, watch } from "node:fs";
 import type { VmEvent } from "../vmm/backend.js";
-import { NotFoundError } from "./errors.js";
-import { type LoggedEvent, readEvents } from "./store/event-log.js";
+import { NotFoundError, StoreError } from "./errors.js";
+import { EventLogReader, olderEvents } from "./store/event-log.js";
 import type { Store } from "./store/store.js";
 
 /** `sequence`: the number of the event in its VM; absent for what is not kept (devices, progress). */
@@ -30,8 +30,9 @@ export interface EventSources {
 }
 
 interface Followed {
-  /** Number of the last event that was told. */
-  last: number;
+  readonly log: EventLogReader;
+  /** The last event that was told was the VM's removal. */
+  removed: boolean;
   watcher: FSWatcher | undefined;
   /** A back end's events are being read. */
   machine: boolean;
@@ -64,8 +65,12 @@ class Follower {
       const watcher = watch(path, { signal: this.#stop.signal }, (_, file) => onChange(file));
       watcher.on("error", () => onChange(null)); // the directory has gone
       return watcher;
-    } catch {
-      return undefined;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined; // gone meanwhile
+      throw new StoreError("E_LIMIT", `cannot watch ${path}: ${(error as Error).message}`, {
+        hint: "allow more watches: sysctl fs.inotify.max_user_watches",
+        cause: error,
+      });
     }
   }
 
@@ -74,27 +79,21 @@ class Follower {
     return this.#store.scan().names.filter(matches);
   }
 
-  #read(name: string): LoggedEvent[] {
-    return readEvents(this.#store.directory(name));
-  }
-
   #add(name: string, past: boolean): void {
-    const followed: Followed = { last: 0, watcher: undefined, machine: false };
+    const directory = this.#store.directory(name);
+    const log = new EventLogReader(directory);
+    const followed: Followed = { log, removed: false, watcher: undefined, machine: false };
     this.#vms.set(name, followed);
-    if (this.#options.follow !== false) {
-      followed.watcher = this.#watch(this.#store.directory(name), () => this.#mark(name));
-    }
-    if (past) this.#collect(name, followed);
-    else followed.last = this.#read(name).at(-1)?.sequence ?? 0;
+    if (this.#options.follow !== false) followed.watcher = this.#watch(directory, () => this.#mark(name));
+    const events = log.read();
+    if (past) this.#ready.push(...olderEvents(directory, events[0]?.sequence ?? Number.MAX_VALUE), ...events);
     this.#attach(name, followed);
   }
 
-  #collect(name: string, followed: Followed): void {
-    for (const event of this.#read(name)) {
-      if (event.sequence > followed.last) {
-        followed.last = event.sequence;
-        this.#ready.push(event);
-      }
+  #collect(followed: Followed): void {
+    for (const event of followed.log.read()) {
+      this.#ready.push(event);
+      followed.removed = event.kind === "definition" && event.detail === "removed";
     }
   }
 
@@ -134,20 +133,21 @@ class Follower {
   #update(name: string): void {
     const followed = this.#vms.get(name);
     if (followed === undefined) return;
-    if (!this.#store.exists(name)) {
-      followed.watcher?.close();
-      this.#vms.delete(name);
-      this.#ready.push({
-        name,
-        time: new Date(),
-        kind: "definition",
-        detail: "removed",
-        sequence: followed.last + 1,
-      });
+    this.#collect(followed);
+    if (this.#store.exists(name)) {
+      this.#attach(name, followed);
       return;
     }
-    this.#collect(name, followed);
-    this.#attach(name, followed);
+    this.#forget(name, followed);
+    if (!followed.removed) {
+      this.#ready.push({ name, time: new Date(), kind: "definition", detail: "removed" });
+    }
+  }
+
+  #forget(name: string, followed: Followed): void {
+    followed.watcher?.close();
+    followed.log[Symbol.dispose]();
+    this.#vms.delete(name);
   }
 
   #rescan(): void {
@@ -182,6 +182,7 @@ class Follower {
       signal?.removeEventListener("abort", onAbort);
       this.#stop.abort();
       this.#vmsWatcher?.close();
+      for (const [name, followed] of this.#vms) this.#forget(name, followed);
     }
   }
 

@@ -8,6 +8,7 @@ export type { DefinitionInput } from "./definition/schema.js";
 export * from "./definition/types.js";
 export * from "./errors.js";
 export type { EventsOptions, FrontEvent } from "./events.js";
+export { registerModules } from "./plugins.js";
 export { BackendRegistry, type V3mBackend, type V3mBackendFactory, type V3mBackendHost } from "./registry.js";
 export { TRANSITIONS, type Transition, type Verb, VM_STATES } from "./states.js";
 export type { Directories } from "./store/directories.js";

@@ -126,7 +126,10 @@ export class VmLife {
   ): Promise<void> {
     const { during, to }: Transition = transition(this.#name, verb, this.#record.state);
     const before = this.#record;
-    if (during !== undefined) await this.#set({ ...before, state: during });
+    if (during !== undefined) {
+      const { process } = before;
+      await this.#set({ state: during, ...(process === undefined ? {} : { process }) });
+    }
     try {
       await action();
     } catch (cause) {

@@ -19,13 +19,10 @@ import type {
   VmStats,
 } from "../vmm/backend.js";
 import { defaultParallelism, mapBounded, type Settled } from "./bounded.js";
-import { builtinRegistry } from "./builtin.js";
-import { type DefineOptions, Definer, type DefinitionSource } from "./define.js";
+import type { DefineOptions, Definer, DefinitionSource } from "./define.js";
 import type { VmDefinition } from "./definition/types.js";
-import { NotFoundError, throwIfAborted } from "./errors.js";
-import { type EventsOptions, type FrontEvent, followEvents } from "./events.js";
-import { asV3mError, VmLife } from "./life.js";
-import { probeOnce, requireFeatures, requireUsable } from "./matrix.js";
+import { NotFoundError, StoreError, throwIfAborted } from "./errors.js";
+import type { EventsOptions, FrontEvent } from "./events.js";
 import { selectNames } from "./patterns.js";
 import type { BackendRegistry, V3mBackend, V3mBackendHost } from "./registry.js";
 import { AT_REST, TRANSITIONS, transition, type Verb } from "./states.js";
@@ -35,8 +32,8 @@ import type { StateRecord } from "./store/records.js";
 import { Store } from "./store/store.js";
 
 export interface V3mOptions extends Partial<Directories> {
-  /** Default: the back ends that V3M brings along. */
-  readonly registry?: BackendRegistry;
+  /** The back ends, or what makes the registry when one is needed. Default: those that V3M brings along. */
+  readonly registry?: BackendRegistry | (() => Promise<BackendRegistry>);
   /** How long to wait for another command that works on the same VM, milliseconds. Default 10,000. */
   readonly waitMs?: number;
 }
@@ -55,43 +52,55 @@ export interface VmInfo {
   readonly memory: number;
 }
 
+// What those who only look do not need is loaded when it is called for: `v2m list` is to be quick.
+
 const DEFAULT_WAIT_MS = 10_000;
+
+async function builtin(): Promise<BackendRegistry> {
+  return (await import("./builtin.js")).builtinRegistry();
+}
 
 export class V3m {
   readonly store: Store;
-  readonly #registry: BackendRegistry;
+  readonly #makeRegistry: () => Promise<BackendRegistry>;
+  #registry: Promise<BackendRegistry> | undefined;
   readonly #waitMs: number;
   readonly #host: V3mBackendHost;
-  readonly #definer: Definer;
+  #madeDefiner: Definer | undefined;
 
   /** Nothing is read or made yet. */
   constructor(options: V3mOptions = {}) {
     this.store = new Store(directories(options));
-    this.#registry = options.registry ?? builtinRegistry();
+    const { registry } = options;
+    this.#makeRegistry =
+      typeof registry === "function" ? registry : async () => registry ?? (await builtin());
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#host = {
       definition: async (name) => this.store.definition(name),
       stateDirectory: (name) => this.store.backendState(name),
       runtimeDirectory: (name) => this.store.backendRuntime(name),
     };
-    this.#definer = new Definer(this.store, this.#waitMs, {
-      types: () => this.types,
-      get: (type) => this.#backend(type),
-    });
+  }
+
+  async #registered(): Promise<BackendRegistry> {
+    this.#registry ??= this.#makeRegistry();
+    return await this.#registry;
   }
 
   /** The registered types. */
-  get types(): readonly BackendType[] {
-    return this.#registry.types;
+  async types(): Promise<readonly BackendType[]> {
+    return (await this.#registered()).types;
   }
 
   async #backend(type: BackendType): Promise<V3mBackend> {
-    return await this.#registry.get(type, this.#host);
+    return await (await this.#registered()).get(type, this.#host);
   }
 
   /** What the back ends can do on this host. @param types default: all that are registered */
-  async capabilities(types: readonly BackendType[] = this.types): Promise<Probe[]> {
-    return await Promise.all(types.map(async (type) => await probeOnce(await this.#backend(type))));
+  async capabilities(types?: readonly BackendType[]): Promise<Probe[]> {
+    const { probeOnce } = await import("./matrix.js");
+    const asked = types ?? (await this.types());
+    return await Promise.all(asked.map(async (type) => await probeOnce(await this.#backend(type))));
   }
 
   /** Names of all VMs, in the order in which people count. */
@@ -111,9 +120,18 @@ export class V3m {
 
   // --- definitions ---
 
+  async #definer(): Promise<Definer> {
+    const { Definer } = await import("./define.js");
+    this.#madeDefiner ??= new Definer(this.store, this.#waitMs, {
+      types: () => this.types(),
+      get: (type) => this.#backend(type),
+    });
+    return this.#madeDefiner;
+  }
+
   /** Check a definition without keeping it. @throws DefinitionError */
   async validate(from: DefinitionSource, directory?: string): Promise<VmDefinition> {
-    return await this.#definer.validate(from, directory);
+    return await (await this.#definer()).validate(from, directory);
   }
 
   /**
@@ -122,12 +140,12 @@ export class V3m {
    * @throws DefinitionError, ExistsError, VmStateError, UnsupportedError; then nothing has changed
    */
   async define(from: DefinitionSource, options: DefineOptions = {}): Promise<VmDefinition> {
-    return await this.#definer.define(from, options);
+    return await (await this.#definer()).define(from, options);
   }
 
   /** Forget a VM that is not running. Its images stay. */
   async undefine(name: string, options: OperationOptions = {}): Promise<void> {
-    await this.#definer.undefine(name, options);
+    await (await this.#definer()).undefine(name, options);
   }
 
   // --- verbs ---
@@ -135,6 +153,7 @@ export class V3m {
   /** The back end of a VM, whose matrix has a feature. */
   async #able(name: string, verb: Verb): Promise<V3mBackend> {
     const backend = await this.#backend(this.store.definition(name).type);
+    const { requireFeatures } = await import("./matrix.js");
     await requireFeatures(backend, [TRANSITIONS[verb].feature]);
     return backend;
   }
@@ -147,6 +166,8 @@ export class V3m {
     more: { readonly undo?: (backend: V3mBackend) => Promise<void>; readonly detail?: string } = {},
   ): Promise<void> {
     const backend = await this.#able(name, verb);
+    const { requireUsable } = await import("./matrix.js");
+    const { VmLife } = await import("./life.js");
     if (verb === "start" || verb === "restore") await requireUsable(backend);
     await this.store.withVm(name, { waitMs: this.#waitMs, signal: options.signal }, async () => {
       const life = new VmLife(this.store, this.store.definition(name), backend);
@@ -173,8 +194,8 @@ export class V3m {
 
   /** Ask the guest to power off; by force when its stop timeout has passed, or at once with `force`. */
   async stop(name: string, options: OperationOptions & { readonly force?: boolean } = {}): Promise<void> {
-    const detail = options.force === true ? "stopped by force" : "stopped";
-    await this.#run(name, "stop", options, (backend) => backend.stop(name, options), { detail });
+    const more = options.force === true ? { detail: "by force" } : {};
+    await this.#run(name, "stop", options, (backend) => backend.stop(name, options), more);
   }
 
   async reset(name: string, options: OperationOptions = {}): Promise<void> {
@@ -226,6 +247,8 @@ export class V3m {
     options: OperationOptions = {},
   ): Promise<void> {
     const backend = await this.#backend(type);
+    const { requireFeatures } = await import("./matrix.js");
+    const { asV3mError } = await import("./life.js");
     await requireFeatures(backend, [source.kind === "empty" ? "image" : `image-from-${source.kind}`]);
     try {
       await backend.createImage(source, options);
@@ -249,7 +272,9 @@ export class V3m {
 
   async #looking(name: string, verb: Verb): Promise<V3mBackend> {
     const backend = await this.#able(name, verb);
-    transition(name, verb, (await this.status(name)).state);
+    const [info] = await this.list([name]);
+    if (info === undefined) throw new NotFoundError(name);
+    transition(name, verb, info.state);
     return backend;
   }
 
@@ -272,6 +297,7 @@ export class V3m {
     const lock = await this.store.tryLockVm(name);
     if (lock === undefined) return;
     try {
+      const { VmLife } = await import("./life.js");
       const definition = this.store.definition(name);
       await new VmLife(this.store, definition, await this.#backend(definition.type)).reconcile();
     } finally {
@@ -289,13 +315,25 @@ export class V3m {
   /**
    * All VMs, or those given, from what is recorded; a back end is asked only for a VM whose process has ended.
    * A VM that disappears meanwhile is left out.
+   * @param onDamaged is told of VMs whose files cannot be read, which are left out; without it that is an error
    */
-  async list(names: readonly string[] = this.#scanned()): Promise<VmInfo[]> {
+  async list(
+    names: readonly string[] = this.#scanned(),
+    onDamaged?: (error: StoreError, name: string) => void,
+  ): Promise<VmInfo[]> {
     const doubtful = names.filter((name) => this.#doubtful(name));
     const limit = defaultParallelism();
     const refreshed = await mapBounded(doubtful, limit, async (name) => await this.#refresh(name));
     const failed = new Map(doubtful.map((name, i) => [name, refreshed[i]]));
-    return names.flatMap((name) => this.#glance(name, failed.get(name)));
+    return names.flatMap((name) => {
+      try {
+        return this.#glance(name, failed.get(name));
+      } catch (error) {
+        if (onDamaged === undefined || !(error instanceof StoreError)) throw error;
+        onDamaged(error, name);
+        return [];
+      }
+    });
   }
 
   #scanned(): string[] {
@@ -331,8 +369,9 @@ export class V3m {
    * Events of all VMs, in this and other processes, until the signal is aborted (or with `follow: false` those
    * that are kept). While somebody follows, a machine that ends by itself is noticed at once.
    */
-  events(options: EventsOptions = {}): AsyncGenerator<FrontEvent> {
-    return followEvents(
+  async *events(options: EventsOptions = {}): AsyncGenerator<FrontEvent> {
+    const { followEvents } = await import("./events.js");
+    yield* followEvents(
       this.store,
       {
         machine: (name, signal) => this.#machineEvents(name, signal),
@@ -345,6 +384,7 @@ export class V3m {
 
   async *#machineEvents(name: string, signal: AbortSignal): AsyncGenerator<VmEvent> {
     const backend = await this.#backend(this.store.definition(name).type);
+    const { requireFeatures } = await import("./matrix.js");
     await requireFeatures(backend, ["events"]);
     yield* backend.events(name, { signal });
   }

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type BootResult, verdicts } from "../../bench/boot/result.js";
 import type { ExitResult } from "../../bench/exit/result.js";
+import type { ListResult } from "../../bench/list/result.js";
 import { packageRoot } from "../../src/ffi/library.js";
 import { currentPlace, FULL } from "../support/places.js";
 
@@ -59,6 +60,21 @@ describe("benchmarks", () => {
         expect(text).toContain(variant.label);
       }
       expect(svg.startsWith("<svg ") && svg.trimEnd().endsWith("</svg>")).toBe(true);
+    },
+    EXIT_LIMIT_MS,
+  );
+
+  test(
+    "bench:list",
+    async () => {
+      const { result, svg, text } = await bench<ListResult>("list", "--rounds", "1");
+      expect(result.schema).toBe("v3m-bench-list/1");
+      expect(result.rows[0]?.label).toBe("node -e 0");
+      for (const row of result.rows) {
+        expect(row.milliseconds).toHaveLength(3);
+        expect(text).toContain(row.label);
+      }
+      expect(svg.trimEnd().endsWith("</svg>")).toBe(true);
     },
     EXIT_LIMIT_MS,
   );

@@ -91,7 +91,7 @@ export function parseText(text: string, source: string): ParsedDocument {
       { message: error instanceof Error ? error.message : String(error), path: "" },
     ]);
   }
-  return { value, locate: (path) => position(find(document.contents, path)) };
+  return { value, locate: (path) => position(find(document.contents, path) ?? 0) };
 }
 
 /** A value from a program: there are no lines. */

@@ -71,13 +71,19 @@ const EXPECTED: Readonly<Record<string, string>> = {
 
 const choice = (values: readonly unknown[]) => `one of ${values.map(String).join(", ")}`;
 
-/** The branch of a union that the value was most likely meant for: the one that finds the least wrong inside it. */
-function likeliest(all: readonly (readonly Issue[])[]): readonly Issue[] | undefined {
-  const inside = all.filter((issues) => !issues.some((issue) => issue.path.length === 0 && isType(issue)));
-  return inside.toSorted((a, b) => a.length - b.length)[0];
+/** Whether the value is of another kind than this issue's schema wants, so that there is nothing inside to look at. */
+function isOtherKind(issue: Issue): boolean {
+  if (issue.path.length > 0) return false;
+  return issue.code === "invalid_union"
+    ? issue.errors.length > 0 && issue.errors.every((inner) => inner.some(isOtherKind))
+    : issue.code === "invalid_type" || issue.code === "invalid_value";
 }
 
-const isType = (issue: Issue) => issue.code === "invalid_type" || issue.code === "invalid_value";
+/** The branch of a union that the value was most likely meant for: the one that finds the least wrong inside it. */
+function likeliest(all: readonly (readonly Issue[])[]): readonly Issue[] | undefined {
+  const inside = all.filter((issues) => !issues.some(isOtherKind));
+  return inside.toSorted((a, b) => a.length - b.length)[0];
+}
 
 function pathOf(issue: Issue, at: Path): Path {
   return [...at, ...issue.path.filter((part) => typeof part !== "symbol")];

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Where the state of VMs and their sockets are. */
-import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
+import { shortHash } from "./unique.js";
 
 export interface Directories {
   /** What outlives a reboot. */
@@ -16,10 +16,6 @@ export interface Directories {
 function fromEnv(env: NodeJS.ProcessEnv, name: string): string | undefined {
   const value = env[name];
   return value !== undefined && isAbsolute(value) ? value : undefined;
-}
-
-function hash(text: string): string {
-  return createHash("sha256").update(text).digest("hex").slice(0, 8);
 }
 
 function baseRuntime(env: NodeJS.ProcessEnv, uid: number, state: string): string {
@@ -47,10 +43,10 @@ export function directories(
   const runtime = given.runtime ?? fromEnv(env, "V3M_RUNTIME_DIR");
   if (runtime !== undefined) return { state, runtime: resolve(runtime) };
   const base = baseRuntime(env, uid, state);
-  return { state, runtime: state === usual ? base : join(base, hash(state)) };
+  return { state, runtime: state === usual ? base : join(base, shortHash(state)) };
 }
 
 /** Socket addresses have 107 bytes: a long name is cut, and told apart by what it is cut from. */
 export function shortName(name: string): string {
-  return name.length <= 24 ? name : `${name.slice(0, 15)}.${hash(name)}`;
+  return name.length <= 24 ? name : `${name.slice(0, 15)}.${shortHash(name)}`;
 }

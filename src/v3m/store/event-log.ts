@@ -51,9 +51,15 @@ function readAll(path: string): LoggedEvent[] {
   }
 }
 
+/** Events of the older file, but for those from a number on. */
+export function olderEvents(directory: string, before: number): LoggedEvent[] {
+  return readAll(join(directory, OLDER_LOG)).filter((event) => event.sequence < before);
+}
+
 /** All events that are kept, oldest first. */
 export function readEvents(directory: string): LoggedEvent[] {
-  return [...readAll(join(directory, OLDER_LOG)), ...readAll(join(directory, LOG))];
+  const events = readAll(join(directory, LOG));
+  return [...olderEvents(directory, events[0]?.sequence ?? Number.POSITIVE_INFINITY), ...events];
 }
 
 /** The last bytes of a file. */
@@ -83,6 +89,55 @@ function append(directory: string, event: VmEvent): void {
     writeSync(fd, `${end === "" || end.endsWith("\n") ? "" : "\n"}${line}\n`);
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Reads a log as it grows, also what was written before the VM was removed. */
+export class EventLogReader implements Disposable {
+  readonly #path: string;
+  #fd: number | undefined;
+  #inode = 0;
+  #offset = 0;
+  /** The beginning of a line whose end is not there yet. */
+  #rest = "";
+
+  /** @param directory the VM's; it need not be there yet */
+  constructor(directory: string) {
+    this.#path = join(directory, LOG);
+  }
+
+  /** What has come since the last call. */
+  read(): LoggedEvent[] {
+    const events = this.#drain();
+    const inode = statSync(this.#path, { throwIfNoEntry: false })?.ino;
+    if (inode === undefined || inode === this.#inode) return events;
+    // Another file has taken the place of the one that was read, or it is the first.
+    this[Symbol.dispose]();
+    try {
+      this.#fd = openSync(this.#path, "r");
+    } catch {
+      return events; // gone again
+    }
+    this.#inode = inode;
+    return [...events, ...this.#drain()];
+  }
+
+  #drain(): LoggedEvent[] {
+    if (this.#fd === undefined) return [];
+    const buffer = Buffer.alloc(fstatSync(this.#fd).size - this.#offset);
+    const bytes = readSync(this.#fd, buffer, 0, buffer.length, this.#offset);
+    this.#offset += bytes;
+    const { events, rest } = parseLines(this.#rest + buffer.toString("utf8", 0, bytes));
+    this.#rest = rest;
+    return events;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+    this.#inode = 0;
+    this.#offset = 0;
+    this.#rest = "";
   }
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Files that are either as they were or as they are to be, whatever happens in between. */
-import { randomBytes } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { type FileHandle, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { StoreError } from "../errors.js";
+import { uniqueSuffix } from "./unique.js";
 
-const TEMPORARY = /^\.[A-Za-z0-9._-]+\.[0-9a-f]{8}\.tmp$/;
+const TEMPORARY = /^\.[A-Za-z0-9._-]+\.tmp$/;
 
 function hint(errno: string | undefined): string {
   switch (errno) {
@@ -60,7 +60,7 @@ async function fill(handle: FileHandle, data: string): Promise<void> {
  * @throws StoreError; then the file is as it was
  */
 export async function writeAtomically(directory: string, name: string, data: string): Promise<void> {
-  const temporary = join(directory, `.${name}.${randomBytes(4).toString("hex")}.tmp`);
+  const temporary = join(directory, `.${name}.${uniqueSuffix()}.tmp`);
   try {
     await fill(await open(temporary, "wx", 0o600), data);
     await rename(temporary, join(directory, name));

@@ -10,16 +10,16 @@
  *
  * Who holds a VM's lock may take the store's, never the other way round.
  */
-import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync } from "node:fs";
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { NAME } from "../definition/name.js";
 import type { NatRange, VmDefinition } from "../definition/types.js";
 import { ExistsError, NotFoundError } from "../errors.js";
+import { compareNames } from "./compare.js";
 import { type Directories, shortName } from "./directories.js";
 import { removeTemporaries, storeError, syncDirectory } from "./files.js";
-import { Lock } from "./lock.js";
+import type { Lock } from "./lock.js";
 import {
   readDefinitionRecord,
   readStateRecord,
@@ -27,13 +27,17 @@ import {
   writeDefinitionRecord,
   writeStateRecord,
 } from "./records.js";
+import { uniqueSuffix } from "./unique.js";
 
 export interface Wait {
   readonly waitMs: number;
   readonly signal?: AbortSignal | undefined;
 }
 
-const compareNames = new Intl.Collator("en", { numeric: true }).compare;
+/** Loaded when a lock is wanted: those who only look take none. */
+async function locks(): Promise<typeof Lock> {
+  return (await import("./lock.js")).Lock;
+}
 
 export class Store {
   readonly directories: Directories;
@@ -102,7 +106,7 @@ export class Store {
   async lockVm(name: string, wait: Wait): Promise<Lock> {
     this.directory(name);
     await this.prepare();
-    const lock = await Lock.take(this.#lockPath(name), { what: `VM ${name}`, ...wait });
+    const lock = await (await locks()).take(this.#lockPath(name), { what: `VM ${name}`, ...wait });
     return await this.#entered(name, lock);
   }
 
@@ -119,7 +123,7 @@ export class Store {
   /** The lock of a VM if nobody has it. */
   async tryLockVm(name: string): Promise<Lock | undefined> {
     await this.prepare();
-    const lock = await Lock.tryTake(this.#lockPath(name));
+    const lock = await (await locks()).tryTake(this.#lockPath(name));
     return lock === undefined ? undefined : await this.#entered(name, lock);
   }
 
@@ -146,7 +150,10 @@ export class Store {
 
   /** Take the lock under which VMs appear and disappear. */
   async lockStore(wait: Wait): Promise<Lock> {
-    const lock = await Lock.take(join(this.directories.state, "store.lock"), { what: "the store", ...wait });
+    const lock = await (await locks()).take(join(this.directories.state, "store.lock"), {
+      what: "the store",
+      ...wait,
+    });
     try {
       await this.#sweep();
       return lock;
@@ -159,7 +166,7 @@ export class Store {
   /** Remove what killed commands left, unless another command is at it. */
   async sweep(): Promise<void> {
     await this.prepare();
-    using lock = await Lock.tryTake(join(this.directories.state, "store.lock"));
+    using lock = await (await locks()).tryTake(join(this.directories.state, "store.lock"));
     if (lock !== undefined) await this.#sweep();
   }
 
@@ -184,7 +191,7 @@ export class Store {
    */
   async add(definition: VmDefinition, record: StateRecord): Promise<void> {
     if (this.exists(definition.name)) throw new ExistsError(definition.name);
-    const temporary = join(this.vmsDirectory, `.new-${randomBytes(6).toString("hex")}`);
+    const temporary = join(this.vmsDirectory, `.new-${uniqueSuffix()}`);
     try {
       await mkdir(temporary, { mode: 0o700 });
       await writeDefinitionRecord(temporary, definition);
@@ -201,7 +208,7 @@ export class Store {
 
   /** A VM disappears. The caller has its lock and the store's. */
   async remove(name: string): Promise<void> {
-    const gone = join(this.vmsDirectory, `.gone-${randomBytes(6).toString("hex")}`);
+    const gone = join(this.vmsDirectory, `.gone-${uniqueSuffix()}`);
     try {
       await rename(this.directory(name), gone);
       await syncDirectory(this.vmsDirectory);
