@@ -22,8 +22,8 @@ export function exists(path: string): Promise<boolean> {
 /**
  * An empty image; its file takes room as it is written to.
  * @param bytes a multiple of 512
- * @throws V3mError E_EXISTS (the file is there: it is left alone), E_UNSUPPORTED (no qemu-img), E_NO_ROOM,
- * E_PERMISSION, E_IO; the signal's reason. Nothing is left then.
+ * @throws V3mError E_EXISTS (the file is there: it is left alone), E_UNSUPPORTED (no qemu-img), E_PERMISSION,
+ * E_IO (errno ENOSPC: a full disk); the signal's reason. Nothing is left then.
  */
 export async function createEmptyImage(
   path: string,
@@ -113,7 +113,7 @@ async function made(
 function imageError(text: string, cause: unknown): V3mError {
   const message = `cannot make the image: ${text}`;
   if (/ENOSPC|No space left|EFBIG|File too large/.test(text)) {
-    return new V3mError("E_NO_ROOM", message, { hint: "free some space: df -h", cause });
+    return new V3mError("E_IO", message, { hint: "free some space: df -h", errno: "ENOSPC", cause });
   }
   if (/EACCES|EPERM|EROFS|Permission denied|Read-only/.test(text)) {
     return new V3mError("E_PERMISSION", message, { hint: "choose a directory that you may write to", cause });

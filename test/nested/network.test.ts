@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { packageRoot } from "../../src/ffi/library.js";
+import { packageRoot } from "../../src/package-root.js";
 import type { NatNic, VlanNic, VmNic } from "../../src/v3m/definition/types.js";
 import { openTaps, releaseNetwork, sweepNetwork } from "../../src/v3m/network/index.js";
 import { iptables, nftables } from "../../src/v3m/network/nat.js";

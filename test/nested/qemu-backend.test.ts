@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { guestInitramfs } from "../../harness/initramfs.js";
 import { ensureKernel } from "../../harness/kernels.js";
-import { packageRoot } from "../../src/ffi/library.js";
+import { packageRoot } from "../../src/package-root.js";
 import { qemuBackend } from "../../src/v3m/backends/qemu/index.js";
 import type { VmDefinition } from "../../src/v3m/definition/types.js";
 import { isRunning, readProcess } from "../../src/v3m/supervise/index.js";

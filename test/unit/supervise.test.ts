@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { packageRoot } from "../../src/ffi/library.js";
+import { packageRoot } from "../../src/package-root.js";
 import { isAlive } from "../../src/v3m/store/process-id.js";
 import {
   attach,

@@ -11,7 +11,7 @@
 import { closeSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { packageRoot } from "../../ffi/library.js";
+import { packageRoot } from "../../package-root.js";
 import type { OperationOptions } from "../../vmm/backend.js";
 import { overlap, parseCidr } from "../definition/address.js";
 import type { NatNic, UserNic, VmNic } from "../definition/types.js";

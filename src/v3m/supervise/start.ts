@@ -8,7 +8,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { errnoName, V3mError } from "../../errors.js";
-import { packageRoot } from "../../ffi/library.js";
+import { packageRoot } from "../../package-root.js";
 
 /** A stream between the program and those who attach to `NAME.sock`; the last bytes are kept in `NAME.ring`. */
 export interface ChannelOptions {
@@ -75,7 +75,8 @@ export class Supervised implements AsyncDisposable {
 
 /**
  * Start a program. Until `release` it is on a leash: it is killed when this process dies.
- * @throws V3mError E_NO_LIBRARY (v3m-supervise is not built), E_UNSUPPORTED (no such program), E_IO, E_NO_ROOM
+ * @throws V3mError E_NO_LIBRARY (v3m-supervise is not built), E_UNSUPPORTED (no such program), E_IO (errno ENOSPC: no room
+ * for the rings)
  */
 export async function startSupervised(options: SupervisedOptions): Promise<Supervised> {
   const { directory, pass, signal } = options;
@@ -162,7 +163,7 @@ function failure(report: string, program: string, directory: string): V3mError {
     return new V3mError("E_UNSUPPORTED", `there is no ${program}`, { errno, hint: "install it" });
   }
   const full = errno === "ENOSPC";
-  return new V3mError(full ? "E_NO_ROOM" : "E_IO", `cannot start ${program}: ${what}: ${errno}`, {
+  return new V3mError("E_IO", `cannot start ${program}: ${what}: ${errno}`, {
     errno,
     hint: full ? `free some space: df ${directory}` : `look at the permissions of ${directory}`,
   });
