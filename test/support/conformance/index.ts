@@ -39,11 +39,14 @@ export function unshown(matrix: CapabilityMatrix): Feature[] {
 export interface ConformanceOptions {
   /** What the back end needs to run machines. */
   readonly needs: readonly Capability[];
+  /** See World.lean. */
+  readonly lean?: boolean;
 }
 
 /** Define the tests of a back end. */
 export async function conformance(factory: V3mBackendFactory, options: ConformanceOptions): Promise<void> {
   const world = await World.create(factory);
+  world.lean = options.lean ?? false;
   const { matrix } = world;
   describe(factory.type, () => {
     let before = "";

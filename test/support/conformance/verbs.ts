@@ -17,9 +17,9 @@ const STILL_MS = 4000;
 /** The second column is the guest's own clock, hundredths of a second since its boot. */
 const STREAM = `i=0; while [ $i -lt ${LINES} ]; do read up rest </proc/uptime; echo "line $i \${up%.*}\${up#*.}"; i=$((i+1)); usleep 20000; done`;
 
-/** What a distribution's does when the power button is pressed. */
+/** What a distribution's does when the power button is pressed. It listens when the command returns. */
 const POWER_MANAGER =
-  "for e in /dev/input/event*; do (dd if=$e of=/dev/null bs=24 count=1 2>/dev/null && echo the button was pressed && poweroff -f) & done";
+  "for e in /dev/input/event*; do exec 3<$e; (dd bs=24 count=1 <&3 >/dev/null 2>&1 && echo the button was pressed && poweroff -f) & done";
 
 interface Line {
   readonly number: number;

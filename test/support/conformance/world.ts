@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { guestInitramfs } from "../../../harness/initramfs.js";
-import { ensureKernel } from "../../../harness/kernels.js";
+import { ensureKernel, type KernelFlavour } from "../../../harness/kernels.js";
 import type { VmDefinition, VmDisk, VmNic } from "../../../src/v3m/definition/types.js";
 import { NotFoundError } from "../../../src/v3m/errors.js";
 import type { V3mBackend, V3mBackendFactory, V3mBackendHost } from "../../../src/v3m/registry.js";
@@ -16,11 +16,12 @@ import { ConsoleShell } from "./shell.js";
 
 export const MIB = 1 << 20;
 export const PATTERN = "conformance: this was on the disk before\n";
-/** Of everything that its definitions are about. */
+/** What the shared guest needs, and what it needs where it is to be lean. */
 const MODULES = [
-  ...["virtio_blk", "virtio_net", "virtio_rng", "virtio_balloon", "virtio_pmem", "nd_pmem", "virtio_scsi"],
+  ...["virtio_blk", "virtio_net", "virtio_rng", "virtio_balloon", "virtio_pmem", "nd_pmem"],
   ...["sr_mod", "ahci", "isofs", "button", "evdev", "vmw_vsock_virtio_transport"],
 ];
+const LEAN_MODULES = ["virtio_net", "vmw_vsock_virtio_transport"];
 
 /** Definitions that nothing is asked of. */
 export const PLAIN: VmDefinition = {
@@ -63,6 +64,8 @@ export class World {
   readonly #definitions: Map<string, VmDefinition>;
   /** Whether the guest gets NICs that lead to the host's network. */
   network = true;
+  /** Whether the guest is to have only what no other place can test: for emulation within emulation. */
+  lean = false;
   #guest: Promise<Guest> | undefined;
 
   private constructor(
@@ -117,15 +120,18 @@ export class World {
     this.#definitions.delete(name);
   }
 
-  /** A kernel and an initramfs with a shell. */
-  async linux(append = ""): Promise<VmDefinition["boot"] & { from: "kernel" }> {
-    const kernel = await ensureKernel("generic");
+  /** A kernel and an initramfs with a shell; the cloud kernel is up sooner, and has no driver for CD-ROMs. */
+  async linux(
+    modules: readonly string[] = [],
+    flavour: KernelFlavour = "cloud",
+  ): Promise<VmDefinition["boot"] & { from: "kernel" }> {
+    const kernel = await ensureKernel(flavour);
     return {
       from: "kernel",
       kernel: kernel.bzImage,
-      initrd: await guestInitramfs({ modules: MODULES, kernel }),
+      initrd: await guestInitramfs({ modules, kernel }),
       kind: "auto",
-      cmdline: `console=ttyS0 quiet ${append}`.trim(),
+      cmdline: "console=ttyS0 quiet",
       unpack: true,
     };
   }
@@ -137,7 +143,7 @@ export class World {
   }
 
   async #boot(): Promise<Guest> {
-    const definition = await this.fullDefinition();
+    const definition = await (this.lean ? this.#leanDefinition() : this.#fullDefinition());
     await this.define(definition);
     return await this.started(definition);
   }
@@ -166,26 +172,46 @@ export class World {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
+  /** What this place has and the others lack. */
+  async #leanDefinition(): Promise<VmDefinition> {
+    return {
+      ...PLAIN,
+      name: "lean",
+      type: this.backend.type,
+      boot: await this.linux(LEAN_MODULES),
+      nics: this.#nics().filter(({ type }) => type === "VLAN"),
+      ...this.#hugePages(),
+      ...this.#vsock(),
+    };
+  }
+
+  #hugePages(): Partial<VmDefinition> {
+    if (!this.can("hugepages", "hugepages")) return {};
+    return { memory: { ...PLAIN.memory, backing: "huge-2M" } };
+  }
+
+  #vsock(): Partial<VmDefinition> {
+    return this.can("vsock", "vhost-vsock") ? { vsock: 4711 } : {};
+  }
+
   /** With everything that the back end says yes to and this place has. */
-  async fullDefinition(): Promise<VmDefinition> {
+  async #fullDefinition(): Promise<VmDefinition> {
     return {
       ...PLAIN,
       name: "full",
       type: this.backend.type,
       cpus: 2,
-      boot: await this.linux(),
+      boot: await this.linux(MODULES, this.can("cdrom") ? "generic" : "cloud"),
       disks: this.#disks(),
       nics: this.#nics(),
       rng: this.can("rng"),
       balloon: this.can("balloon"),
       pmem: this.can("pmem") ? [{ path: this.#blank("pmem", 4 * MIB), readOnly: false }] : [],
-      ...(this.can("hugepages", "hugepages")
-        ? { memory: { bytes: 256 * MIB, backing: "huge-2M", prefault: false } }
-        : {}),
+      ...this.#hugePages(),
+      ...this.#vsock(),
       ...(this.can("topology") ? { topology: { sockets: 1, coresPerSocket: 2, threadsPerCore: 1 } } : {}),
       ...(this.can("pin") ? { pin: [0] } : {}),
       ...(this.can("cdrom") ? { cdrom: this.#iso() } : {}),
-      ...(this.can("vsock", "vhost-vsock") ? { vsock: 4711 } : {}),
       ...(this.can("generation-id") ? { generationId: "0123456789abcdef0123456789abcdef" } : {}),
     };
   }
