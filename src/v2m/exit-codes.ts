@@ -59,6 +59,9 @@ const BY_CODE: Readonly<Record<string, number>> = {
   E_VM_STATE: Exit.STATE,
   E_EXISTS: Exit.STATE,
   E_LOCKED: Exit.BUSY,
+  E_BUSY: Exit.BUSY,
+  E_NETWORK: Exit.HOST,
+  E_QEMU: Exit.HOST,
   E_STORE: Exit.STORE,
   E_VERSION: Exit.STORE,
 };

@@ -63,7 +63,9 @@ export function natRange({ address, prefix }: Cidr): NatRange | undefined {
 }
 
 /** Whether two ranges have addresses in common. */
-export function overlap(a: NatRange, b: NatRange): boolean {
+type Network = Pick<NatRange, "network" | "prefix">;
+
+export function overlap(a: Network, b: Network): boolean {
   const size = 2 ** (32 - Math.min(a.prefix, b.prefix));
   return Math.floor(toNumber(a.network) / size) === Math.floor(toNumber(b.network) / size);
 }
