@@ -61,7 +61,7 @@ static void setup(bool started)
         mmap(NULL, sizeof(*monitor.page), PROT_READ | PROT_WRITE, MAP_SHARED, monitor.status_fd, 0);
     MUST(monitor.page != MAP_FAILED);
     monitor.history_fd = file(4096);
-    MUST(vh_console_keep(monitor.vm, monitor.history_fd, NULL) == VMMHPC_OK);
+    MUST(vh_history_keep(monitor.vm, monitor.history_fd, -1, &monitor.history, NULL) == VMMHPC_OK);
     monitor.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     monitor.listener = -1;
     monitor.signal_fd = -1;
@@ -94,6 +94,7 @@ static void teardown(void)
     close_if(monitor.listener);
     close_if(monitor.wake_fd);
     vh_console_close(monitor.vm);
+    vh_history_free(monitor.history);
     vh_uart_destroy(&monitor.vm->uart);
     for (uint32_t i = 0; i < VH_EVENT_STREAMS; i++) {
         close_if(monitor.vm->streams[i].fd);

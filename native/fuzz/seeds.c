@@ -487,10 +487,10 @@ static void control(void)
     store("control", "plain");
     image.bytes = 0;
     vh_put_u32(&wire, 1);
-    record(2, VH_REQUEST_CONSOLE_JOIN, &wire);
+    record(2, VH_REQUEST_CONSOLE_OPEN, &wire);
     record(2, VH_REQUEST_KVM_STATS, &wire);
     vh_put_u32(&wire, 1);
-    record(0x20, VH_REQUEST_CONSOLE_ATTACH, &wire);
+    record(0, VH_REQUEST_CONSOLE_DETACH, &wire);
     record(0, VH_REQUEST_IRQ_SET, &wire);
     record(0, VH_REQUEST_BALLOON_SET, &wire);
     vh_put_u64(&wire, 7);

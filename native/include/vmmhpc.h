@@ -268,16 +268,11 @@ VMMHPC_API int32_t vmmhpc_open_events(struct vmmhpc *vm, int32_t *fd, struct vmm
 VMMHPC_API int32_t vmmhpc_console_attach(struct vmmhpc *vm, int32_t in_fd, int32_t out_fd,
                                          struct vmmhpc_error *err);
 
-/** Make a UNIX stream socket pair, attach the machine to one end, give the other to the caller. */
+/** Make a UNIX stream socket pair, attach the machine to one end, give the other to the caller. Of
+ *  a machine in a monitor up to 8 are attached at once (E_LIMIT), each gets what was kept of the
+ * past first, and all may type. */
 VMMHPC_API int32_t vmmhpc_console_open(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err);
 
-/**
- * As vmmhpc_console_open(), for a machine in a monitor, with what was kept of the past first.
- * E_STATE: somebody else is attached; with `steal` their stream ends. Also allowed in this process,
- * where there is no past.
- */
-VMMHPC_API int32_t vmmhpc_console_join(struct vmmhpc *vm, uint32_t steal, int32_t *fd,
-                                       struct vmmhpc_error *err);
 /** Nobody is attached any more; the guest goes on. */
 VMMHPC_API int32_t vmmhpc_console_detach(struct vmmhpc *vm, struct vmmhpc_error *err);
 

@@ -47,6 +47,7 @@ struct vmmhpc_monitor {
     const char *const *modules;
     uint32_t module_count; /* at most VMMHPC_MONITOR_MODULES */
     uint32_t reserved;
+    const char *console_log; /* a file to which all output of the console is appended; or NULL */
 };
 
 /** Parts of the jail, as bits; docs/reference/jail.md says what each does. */

@@ -71,6 +71,7 @@ int main(int argc, char **argv)
     socklen_t bytes = sizeof(starter);
     struct vh_monitor monitor = {.status_fd = -1,
                                  .history_fd = -1,
+                                 .log_fd = -1,
                                  .listener = -1,
                                  .wake_fd = -1,
                                  .signal_fd = -1,

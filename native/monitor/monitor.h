@@ -23,11 +23,13 @@ struct vh_monitor {
     struct vmmhpc_status_page *page;
     int status_fd;           /* the file of the page; -1 until the starter has sent it */
     int history_fd;          /* likewise */
+    int log_fd;              /* of the console; -1: none */
     int listener;            /* likewise */
     int clients[VH_CLIENTS]; /* -1: free; the first is the starter's until the start */
     int wake_fd;             /* written at events of the machine */
     int signal_fd;           /* SIGTERM and SIGINT: end in order */
     uid_t owner;
+    struct vh_history *history;
     uint32_t disks;             /* that will be added, at most */
     bool confine;               /* with seccomp */
     struct vh_threads *threads; /* of the machine; made before it */
@@ -57,6 +59,15 @@ int32_t vh_monitor_setup(struct vh_monitor *monitor, struct vh_wire *in, struct 
 /* footprint.c */
 /** The machine was started: give back what only that needed. */
 void vh_footprint_trim(const struct vh_monitor *monitor);
+
+/* history.c */
+struct vh_history;
+/** Keep the guest's last output in `fd`, a file with struct vmmhpc_console_history, and append it
+ * to log_fd (-1: nowhere). Before the start; both descriptors stay the caller's. */
+int32_t vh_history_keep(struct vmmhpc *vm, int fd, int log_fd, struct vh_history **history,
+                        struct vmmhpc_error *err);
+/** After the machine was destroyed. NULL is allowed. */
+void vh_history_free(struct vh_history *history);
 
 /* modules.c */
 /** Open what vmmhpc_module_load() may be asked for: outside of the jail, with the starter's rights.

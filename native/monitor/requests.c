@@ -43,34 +43,12 @@ static int32_t info(struct vh_monitor *monitor, struct vh_wire *out)
     return VMMHPC_OK;
 }
 
-static int32_t console_join(struct vh_monitor *monitor, struct vh_wire *in, struct vh_wire *out,
+static int32_t console_open(struct vh_monitor *monitor, struct vh_wire *out,
                             struct vmmhpc_error *err)
 {
     int fd = -1;
-    uint32_t steal = vh_get_u32(in);
-    if (!vh_wire_done(in)) {
-        return nonsense(in, err);
-    }
-    int32_t status = vmmhpc_console_join(monitor->vm, steal, &fd, err);
+    int32_t status = vmmhpc_console_open(monitor->vm, &fd, err);
     return status == VMMHPC_OK ? send_fd(out, fd, err) : status;
-}
-
-static int32_t console_attach(struct vh_monitor *monitor, struct vh_wire *in,
-                              struct vmmhpc_error *err)
-{
-    bool has_in = vh_get_u32(in) != 0;
-    bool has_out = vh_get_u32(in) != 0;
-    int in_fd = has_in ? vh_get_fd(in) : -1;
-    int out_fd = has_out ? vh_get_fd(in) : -1;
-    int32_t status = vh_wire_done(in) ? vmmhpc_console_attach(monitor->vm, in_fd, out_fd, err)
-                                      : nonsense(in, err);
-    if (in_fd >= 0) {
-        (void)close(in_fd);
-    }
-    if (out_fd >= 0) {
-        (void)close(out_fd);
-    }
-    return status;
 }
 
 static int32_t events(struct vh_monitor *monitor, struct vh_wire *out, struct vmmhpc_error *err)
@@ -172,10 +150,10 @@ int32_t vh_monitor_request(struct vh_monitor *monitor, struct vh_wire *in, struc
         return plain(monitor, in, err);
     case VH_REQUEST_INFO:
         return info(monitor, out);
-    case VH_REQUEST_CONSOLE_JOIN:
-        return console_join(monitor, in, out, err);
-    case VH_REQUEST_CONSOLE_ATTACH:
-        return console_attach(monitor, in, err);
+    case VH_REQUEST_CONSOLE_OPEN:
+        return console_open(monitor, out, err);
+    case VH_REQUEST_CONSOLE_DETACH:
+        return vmmhpc_console_detach(monitor->vm, err);
     case VH_REQUEST_EVENTS:
         return events(monitor, out, err);
     case VH_REQUEST_STATS:

@@ -172,5 +172,6 @@ void vh_monitor_serve(struct vh_monitor *monitor)
     }
     vmmhpc_destroy(monitor->vm); /* disks are flushed */
     vh_threads_destroy(monitor->threads);
+    vh_history_free(monitor->history);
     vh_words_ended(monitor->page);
 }

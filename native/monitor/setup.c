@@ -88,6 +88,7 @@ static int32_t adopt(struct vh_monitor *monitor, struct vh_wire *in, struct vmmh
     int listener = vh_get_fd(in);
     int status_fd = vh_get_fd(in);
     int history = vh_get_fd(in);
+    int log = vh_get_u32(in) != 0 ? vh_get_fd(in) : -1;
     void *page = MAP_FAILED;
     if (vh_wire_done(in) && monitor->page == NULL && fstat(status_fd, &info) == 0 &&
         info.st_size >= (off_t)sizeof(*monitor->page)) {
@@ -101,6 +102,7 @@ static int32_t adopt(struct vh_monitor *monitor, struct vh_wire *in, struct vmmh
     monitor->listener = listener;
     monitor->status_fd = status_fd;
     monitor->history_fd = history;
+    monitor->log_fd = log;
     return VMMHPC_OK;
 }
 
@@ -170,7 +172,8 @@ static int32_t create(struct vh_monitor *monitor, struct vh_wire *in, struct vmm
         monitor->vm->threads = vh_threads_source(monitor->threads);
     }
     if (status == VMMHPC_OK) {
-        status = vh_console_keep(monitor->vm, monitor->history_fd, err);
+        status = vh_history_keep(monitor->vm, monitor->history_fd, monitor->log_fd,
+                                 &monitor->history, err);
     }
     close_files(&files);
     free(pins);

@@ -111,30 +111,19 @@ static int32_t await_end(struct vmmhpc *vm, int64_t timeout_ms, struct vmmhpc_er
 
 /* ------------------------------------------------------------------ console */
 
-static int32_t console_join(struct vmmhpc *vm, uint32_t steal, int32_t *fd,
-                            struct vmmhpc_error *err)
+static int32_t console_open(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err)
 {
-    struct vh_wire out;
-    uint8_t data[8];
-    vh_wire_init(&out, data, sizeof(data));
-    vh_put_u32(&out, steal);
-    return vh_remote_fd(vm, VH_REQUEST_CONSOLE_JOIN, &out, fd, NULL, err);
+    return vh_remote_fd(vm, VH_REQUEST_CONSOLE_OPEN, NULL, fd, NULL, err);
 }
 
-static int32_t console_attach(struct vmmhpc *vm, int in_fd, int out_fd, struct vmmhpc_error *err)
+static int32_t console_attach(struct vmmhpc *vm, int32_t in_fd, int32_t out_fd,
+                              struct vmmhpc_error *err)
 {
-    struct vh_wire out;
-    uint8_t data[8];
-    vh_wire_init(&out, data, sizeof(data));
-    vh_put_u32(&out, in_fd >= 0 ? 1 : 0);
-    vh_put_u32(&out, out_fd >= 0 ? 1 : 0);
-    if (in_fd >= 0) {
-        vh_put_fd(&out, in_fd);
+    if (in_fd >= 0 || out_fd >= 0) {
+        return vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, 0,
+                       "a console on descriptors of the caller's: not for a machine in a monitor");
     }
-    if (out_fd >= 0) {
-        vh_put_fd(&out, out_fd);
-    }
-    return vh_remote_call(vm, VH_REQUEST_CONSOLE_ATTACH, &out, NULL, err);
+    return vh_remote_simple(vm, VH_REQUEST_CONSOLE_DETACH, err);
 }
 
 /* ------------------------------------------------------------------ statistics */
@@ -406,7 +395,7 @@ const struct vh_remote_ops vh_client_ops = {
     .state = vh_remote_state,
     .stop_info = stop_info,
     .events = events,
-    .console_join = console_join,
+    .console_open = console_open,
     .console_attach = console_attach,
     .stats = stats,
     .stats_fd = stats_fd,

@@ -18,8 +18,8 @@ enum vh_request {
     VH_REQUEST_RESET = 5,
     VH_REQUEST_STOP = 6,
     VH_REQUEST_QUIT = 7,
-    VH_REQUEST_CONSOLE_JOIN = 8,
-    VH_REQUEST_CONSOLE_ATTACH = 9, /* descriptors of the client's; without any: detach */
+    VH_REQUEST_CONSOLE_OPEN = 8,
+    VH_REQUEST_CONSOLE_DETACH = 9, /* all who are attached */
     VH_REQUEST_EVENTS = 10,
     VH_REQUEST_STATS = 11,
     VH_REQUEST_KVM_STATS = 12,

@@ -31,14 +31,15 @@ struct outfit {
     int listener;
     int status;
     int history;
+    int log; /* -1: none */
     int ours;
     int theirs;
 };
 
 static void close_outfit(struct outfit *outfit)
 {
-    int *fds[] = {&outfit->directory, &outfit->listener, &outfit->status,
-                  &outfit->history,   &outfit->ours,     &outfit->theirs};
+    int *fds[] = {&outfit->directory, &outfit->listener, &outfit->status, &outfit->history,
+                  &outfit->log,       &outfit->ours,     &outfit->theirs};
     for (size_t i = 0; i < VH_COUNT(fds); i++) {
         if (*fds[i] >= 0) {
             (void)close(*fds[i]);
@@ -102,7 +103,7 @@ static int32_t make_outfit(struct outfit *outfit, const struct vmmhpc_monitor *m
                            struct vmmhpc_error *err)
 {
     int pair[2];
-    *outfit = (struct outfit){-1, -1, -1, -1, -1, -1};
+    *outfit = (struct outfit){-1, -1, -1, -1, -1, -1, -1};
     outfit->directory = open(monitor->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (outfit->directory < 0) {
         return cannot(err, "a monitor's files", monitor->directory);
@@ -117,6 +118,16 @@ static int32_t make_outfit(struct outfit *outfit, const struct vmmhpc_monitor *m
     outfit->history = make_file(outfit->directory, "console", (uint64_t)HISTORY_HEADER + history);
     if (outfit->status < 0 || outfit->history < 0) {
         return cannot(err, "a monitor's files", monitor->directory);
+    }
+    if (monitor->console_log != NULL) {
+        outfit->log = open(monitor->console_log,
+                           O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+        if (outfit->log < 0) {
+            int failed = errno;
+            return vh_fail(err, failed == EACCES ? VMMHPC_E_PERMISSION : VMMHPC_E_IO, failed, 0,
+                           "cannot open the console's log %.150s: %s", monitor->console_log,
+                           vh_errno_text(failed));
+        }
     }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
         return vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "cannot create a socket pair");
@@ -262,6 +273,10 @@ static int32_t adopt(struct vmmhpc *vm, const struct outfit *outfit, uint32_t di
     vh_put_fd(&out, outfit->listener);
     vh_put_fd(&out, outfit->status);
     vh_put_fd(&out, outfit->history);
+    vh_put_u32(&out, outfit->log >= 0 ? 1 : 0);
+    if (outfit->log >= 0) {
+        vh_put_fd(&out, outfit->log);
+    }
     return vh_remote_call(vm, VH_REQUEST_ADOPT, &out, NULL, err);
 }
 

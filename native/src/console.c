@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "console_history.h"
 #include "machine.h"
 
 /* What a pipe that polls as writable takes without blocking (POSIX PIPE_BUF is at least 512). */
@@ -36,7 +35,6 @@ void vh_console_close(struct vmmhpc *vm)
 {
     close_end(&vm->console.in_fd);
     close_end(&vm->console.out_fd);
-    vh_history_unmap(&vm->console);
 }
 
 /* Readiness without changing the descriptor's flags, which other processes may share. */
@@ -50,7 +48,7 @@ static void disconnect_output(struct vmmhpc *vm)
 {
     close_end(&vm->console.out_fd);
     vm->console.out_blocked = false;
-    vh_uart_connect(&vm->uart, vm->console.history != NULL);
+    vh_uart_connect(&vm->uart, false);
 }
 
 static ssize_t write_some(const struct vh_console *console, const uint8_t *data, uint32_t bytes)
@@ -70,15 +68,13 @@ static void pump_out(struct vmmhpc *vm)
     struct vh_console *console = &vm->console;
     uint8_t buffer[2048];
     console->out_blocked = false;
-    while (console->out_fd >= 0 || console->history != NULL) {
+    while (console->out_fd >= 0) {
         uint32_t bytes = vh_uart_peek(&vm->uart, buffer, sizeof(buffer));
         if (bytes == 0) {
             return;
         }
-        ssize_t written =
-            console->out_fd >= 0 ? write_some(console, buffer, bytes) : (ssize_t)bytes;
+        ssize_t written = write_some(console, buffer, bytes);
         if (written > 0) {
-            vh_history_append(console, buffer, (uint32_t)written);
             vh_uart_consume(&vm->uart, (uint32_t)written);
         } else if (written < 0 && errno == EAGAIN) {
             console->out_blocked = true;
@@ -110,8 +106,12 @@ static void pump_in(struct vmmhpc *vm)
 void vh_console_pump(struct vmmhpc *vm)
 {
     (void)pthread_mutex_lock(&vm->console_lock);
-    pump_out(vm);
-    pump_in(vm);
+    if (vm->console.keeper != NULL) {
+        vm->console.keeper->pump(vm);
+    } else {
+        pump_out(vm);
+        pump_in(vm);
+    }
     (void)pthread_mutex_unlock(&vm->console_lock);
     vh_console_account(vm);
 }
@@ -129,6 +129,9 @@ uint32_t vh_console_poll(struct vmmhpc *vm, struct pollfd *fds)
 {
     uint32_t count = 0;
     (void)pthread_mutex_lock(&vm->console_lock);
+    if (vm->console.keeper != NULL) {
+        count = vm->console.keeper->poll(vm, fds);
+    }
     if (vm->console.in_fd >= 0 && vh_uart_rx_room(&vm->uart) > 0) {
         fds[count++] = (struct pollfd){.fd = vm->console.in_fd, .events = POLLIN};
     }
@@ -144,8 +147,12 @@ bool vh_console_finish(struct vmmhpc *vm)
     struct vh_console *console = &vm->console;
     uint8_t byte = 0;
     (void)pthread_mutex_lock(&vm->console_lock);
-    if (!console->finished && (console->out_fd < 0 || vh_uart_peek(&vm->uart, &byte, 1) == 0)) {
-        console->finished = true; /* until another is attached */
+    if (console->finished) {
+        /* Until another is attached. */
+    } else if (vh_uart_peek(&vm->uart, &byte, 1) == 0 && console->keeper != NULL) {
+        console->finished = console->keeper->finish(vm);
+    } else if (console->out_fd < 0 || vh_uart_peek(&vm->uart, &byte, 1) == 0) {
+        console->finished = console->keeper == NULL;
         if (console->out_fd >= 0 && console->out_is_socket) {
             (void)shutdown(console->out_fd, SHUT_WR);
         }
@@ -167,7 +174,7 @@ static void plug(struct vmmhpc *vm, int in, int out)
     console->out_is_socket = is_socket(out);
     console->out_blocked = false;
     console->finished = false;
-    vh_uart_connect(&vm->uart, out >= 0 || console->history != NULL);
+    vh_uart_connect(&vm->uart, out >= 0);
 }
 
 bool vh_console_finished(struct vmmhpc *vm)
@@ -194,11 +201,23 @@ int32_t vmmhpc_console_attach(struct vmmhpc *vm, int32_t in_fd, int32_t out_fd,
                        (uint64_t)(in_fd >= 0 && in < 0 ? in_fd : out_fd),
                        "cannot attach the console: the descriptor is not open");
     }
+    int32_t status = VMMHPC_OK;
     (void)pthread_mutex_lock(&vm->console_lock);
-    plug(vm, in, out);
+    if (vm->console.keeper == NULL) {
+        plug(vm, in, out);
+    } else if (in < 0 && out < 0) {
+        vm->console.keeper->detach(vm);
+    } else {
+        status = vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, 0,
+                         "a console that keeps its output gives sockets away: open it");
+    }
     (void)pthread_mutex_unlock(&vm->console_lock);
+    if (status != VMMHPC_OK) {
+        close_end(&in);
+        close_end(&out);
+    }
     vh_io_wake(vm);
-    return VMMHPC_OK;
+    return status;
 }
 
 int32_t vmmhpc_console_detach(struct vmmhpc *vm, struct vmmhpc_error *err)
@@ -206,56 +225,41 @@ int32_t vmmhpc_console_detach(struct vmmhpc *vm, struct vmmhpc_error *err)
     return vmmhpc_console_attach(vm, -1, -1, err);
 }
 
-int32_t vmmhpc_console_open(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err)
-{
-    return vmmhpc_console_join(vm, 1, fd, err);
-}
-
-static bool attached(const struct vh_console *console)
-{
-    struct pollfd p = {.fd = console->out_fd};
-    return console->out_fd >= 0 && (poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0);
-}
-
 bool vh_console_attached(struct vmmhpc *vm)
 {
     (void)pthread_mutex_lock(&vm->console_lock);
-    bool result = attached(&vm->console);
+    bool result =
+        vm->console.keeper != NULL ? vm->console.keeper->attached(vm) : vm->console.out_fd >= 0;
     (void)pthread_mutex_unlock(&vm->console_lock);
     return result;
 }
 
-int32_t vmmhpc_console_join(struct vmmhpc *vm, uint32_t steal, int32_t *fd,
-                            struct vmmhpc_error *err)
+int32_t vmmhpc_console_open(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err)
 {
     int pair[2];
     if (vm->remote != NULL) {
-        return vm->remote->ops->console_join(vm, steal, fd, err);
+        return vm->remote->ops->console_open(vm, fd, err);
     }
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         return vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "cannot create a socket pair");
     }
-    /* Under the lock nothing is pumped: what was kept goes first, what comes follows. */
-    (void)pthread_mutex_lock(&vm->console_lock);
     int32_t status = VMMHPC_OK;
-    if (steal == 0 && attached(&vm->console)) {
-        status = vh_fail(err, VMMHPC_E_STATE, 0, 0, "somebody else is attached to the console");
-    } else {
-        vh_history_send(&vm->console, pair[0]);
-        int in = fcntl(pair[0], F_DUPFD_CLOEXEC, 0);
-        status =
-            in >= 0 ? VMMHPC_OK : vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "no descriptor is left");
-        if (in >= 0) {
-            plug(vm, in, pair[0]);
-        }
-    }
-    (void)pthread_mutex_unlock(&vm->console_lock);
-    if (status != VMMHPC_OK) {
+    if (vm->console.keeper == NULL) {
+        status = vmmhpc_console_attach(vm, pair[0], pair[0], err);
         (void)close(pair[0]);
+    } else {
+        (void)pthread_mutex_lock(&vm->console_lock);
+        status = vm->console.keeper->join(vm, pair[0], err);
+        (void)pthread_mutex_unlock(&vm->console_lock);
+        if (status != VMMHPC_OK) {
+            (void)close(pair[0]);
+        }
+        vh_io_wake(vm);
+    }
+    if (status != VMMHPC_OK) {
         (void)close(pair[1]);
         return status;
     }
-    vh_io_wake(vm);
     *fd = pair[1];
     return VMMHPC_OK;
 }

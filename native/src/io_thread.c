@@ -116,8 +116,8 @@ static void *io_main(void *arg)
             return NULL;
         }
         /* poll() passes over descriptor -1. */
-        struct pollfd fds[4 + VH_EVENT_STREAMS] = {{.fd = vm->wake_fd, .events = POLLIN},
-                                                   {.fd = vh_io_poll_fd(vm), .events = POLLIN}};
+        struct pollfd fds[2 + VH_CONSOLE_POLLS + VH_EVENT_STREAMS] = {
+            {.fd = vm->wake_fd, .events = POLLIN}, {.fd = vh_io_poll_fd(vm), .events = POLLIN}};
         uint32_t count = 2;
         count += told ? 0 : vh_console_poll(vm, fds + count);
         count += send_late_events(vm, fds + count);

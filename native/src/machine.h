@@ -66,6 +66,22 @@ struct vh_paused_time {
     uint64_t tsc; /* of the host */
 };
 
+/* A console that keeps its output and has many readers: the monitor's (native/monitor/history.c).
+ * All are called under console_lock. */
+struct pollfd;
+#define VH_CONSOLE_READERS 8u
+struct vh_console_keeper {
+    /** Move output from the UART to where it is kept, and on to the readers; and what they type. */
+    void (*pump)(struct vmmhpc *vm);
+    uint32_t (*poll)(struct vmmhpc *vm, struct pollfd *fds); /* at most VH_CONSOLE_READERS */
+    /** Has every reader all of it? Then they are told that this was the end. */
+    bool (*finish)(struct vmmhpc *vm);
+    /** Another reader, who begins with all that is kept; owns fd on success. */
+    int32_t (*join)(struct vmmhpc *vm, int fd, struct vmmhpc_error *err);
+    bool (*attached)(struct vmmhpc *vm);
+    void (*detach)(struct vmmhpc *vm); /* all */
+};
+
 struct vh_console {
     int in_fd;
     int out_fd;
@@ -73,9 +89,9 @@ struct vh_console {
     bool out_is_socket;
     bool out_blocked; /* the reader is slow: wait for POLLOUT */
     bool finished;    /* the reader was told that nothing follows */
-    /* What the guest wrote last, kept for readers who come later; or NULL. */
-    struct vmmhpc_console_history *history;
-    uint64_t history_bytes; /* of the mapping */
+    /* With a keeper the descriptors above are not used. */
+    const struct vh_console_keeper *keeper;
+    void *kept; /* the keeper's */
 };
 
 /* A reader of the machine's events. */
@@ -263,10 +279,8 @@ void vh_console_close(struct vmmhpc *vm);
 void vh_console_pump(struct vmmhpc *vm);
 /** Bring the console's counters in the statistics page up to date. */
 void vh_console_account(struct vmmhpc *vm);
-uint32_t vh_console_poll(struct vmmhpc *vm, struct pollfd *fds); /* writes at most two */
-/** Keep the guest's last output in `fd`, a file that is mapped shared (see struct
- * vmmhpc_console_history), also when nobody is attached. Before the start. */
-int32_t vh_console_keep(struct vmmhpc *vm, int fd, struct vmmhpc_error *err);
+#define VH_CONSOLE_POLLS (2u + VH_CONSOLE_READERS)
+uint32_t vh_console_poll(struct vmmhpc *vm, struct pollfd *fds); /* at most VH_CONSOLE_POLLS */
 /** Has the last output been taken, after the machine's end? */
 bool vh_console_finished(struct vmmhpc *vm);
 /** Is somebody attached who has not gone? */

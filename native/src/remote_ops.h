@@ -25,8 +25,7 @@ struct vh_remote_ops {
     uint32_t (*state)(const struct vmmhpc *vm);
     void (*stop_info)(const struct vmmhpc *vm, struct vmmhpc_stop_info *info);
     int32_t (*events)(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err);
-    int32_t (*console_join)(struct vmmhpc *vm, uint32_t steal, int32_t *fd,
-                            struct vmmhpc_error *err);
+    int32_t (*console_open)(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err);
     int32_t (*console_attach)(struct vmmhpc *vm, int32_t in_fd, int32_t out_fd,
                               struct vmmhpc_error *err);
     const struct vmmhpc_stats_page *(*stats)(struct vmmhpc *vm, uint64_t *bytes);

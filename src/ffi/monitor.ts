@@ -18,7 +18,7 @@ import {
 } from "./machine.js";
 import { chars, i32, pad, ptr, type StructValue, struct, u32, u64 } from "./struct.js";
 
-export const HISTORY_MAX = 65536;
+export const HISTORY_MAX = 16 << 20;
 export const MONITOR_MODULES = 16;
 
 /** enum vmmhpc_jail_part, without the prefix VMMHPC_JAIL_. */
@@ -50,6 +50,7 @@ export const VmmhpcMonitor = struct("vmmhpc_monitor", {
   modules: ptr,
   module_count: u32,
   reserved: pad(4, 4),
+  console_log: ptr,
 });
 
 export const VmmhpcStatusPage = struct("vmmhpc_status_page", {
@@ -144,6 +145,8 @@ export interface MonitorSpec {
   /** `JailPart`s to go without, or-ed. */
   readonly jailWithout: number;
   readonly historyBytes: number;
+  /** A file to which all output is appended. */
+  readonly consoleLog?: string;
   /** How many disks will be added, at most. */
   readonly disks: number;
   /** Absolute paths of the shared objects that may be loaded. */
@@ -165,6 +168,7 @@ export async function spawnAsync(config: MachineConfig, spec: MonitorSpec): Prom
     disks: spec.disks,
     modules: modules.length > 0 ? arena.address(modules) : 0n,
     module_count: modules.length,
+    console_log: arena.text(spec.consoleLog),
   });
   const out = new BigUint64Array(1);
   try {
@@ -201,12 +205,5 @@ export const quit = (vm: MachineHandle): Promise<void> =>
   checkedAsync((err, done) => remote.api().quit.async(vm, err, done));
 
 export const isRemote = (vm: MachineHandle): boolean => machine.isRemote(vm) !== 0;
-
-/** Descriptor of a UNIX stream socket to the UART, with what was kept of the past first; the caller owns it. */
-export function consoleJoin(vm: MachineHandle, steal: boolean): number {
-  const fd = new Int32Array(1);
-  checked((err) => machine.consoleJoin(vm, steal ? 1 : 0, fd, err));
-  return fd[0] ?? -1;
-}
 
 export const consoleDetach = (vm: MachineHandle): void => checked((err) => machine.consoleDetach(vm, err));

@@ -353,11 +353,11 @@ export class Machine extends EventEmitter<MachineEvents> {
   }
 
   /**
-   * The console of a machine in a monitor, what was kept of the past first; only one at a time is attached.
-   * @throws VmmError E_STATE: somebody else is, and `steal` is not set
+   * Another stream to the console of a machine in a monitor, what was kept of the past first. Up to eight are
+   * attached at once, here and in other processes. @throws VmmError E_LIMIT
    */
-  joinConsole({ steal = false }: { readonly steal?: boolean } = {}): Duplex {
-    const fd = monitor.consoleJoin(this.#open(), steal);
+  joinConsole(): Duplex {
+    const fd = native.consoleOpen(this.#open());
     const socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
     return socket.on("error", () => socket.destroy());
   }

@@ -44,8 +44,10 @@ export interface MonitorOptions {
    * it is entered, by a monitor that is larger than the usual one.
    */
   readonly modules?: readonly string[];
-  /** Bytes of console output that are kept for those who come later, at most 65536. Default 16384. */
+  /** Bytes of console output that are kept for those who come later, at most 16 MiB. Default 16 KiB. */
   readonly history?: number;
+  /** A file to which all output is appended as well. */
+  readonly consoleLog?: string;
 }
 
 /** What a monitor says of itself. */
@@ -103,7 +105,8 @@ export function monitorSpec(options: MonitorOptions, disks = 0): native.MonitorS
   }
   const modules = (options.modules ?? []).map((path) => resolve(path));
   const history = Number(whole(options.history ?? 0, "bytes of console history", 0, native.HISTORY_MAX));
-  return { directory, name, jailWithout, historyBytes: history, disks, modules };
+  const log = options.consoleLog === undefined ? {} : { consoleLog: resolve(options.consoleLog) };
+  return { directory, name, jailWithout, historyBytes: history, disks, modules, ...log };
 }
 
 const dateOf = (ns: bigint) => new Date(Number(ns / 1_000_000n));

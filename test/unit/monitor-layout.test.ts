@@ -137,6 +137,6 @@ describe("what a monitor is asked for", () => {
     });
     expect(() => monitorSpec({ directory: "" })).toThrow(/directory/);
     expect(() => monitorSpec({ directory: "/a", name: "x".repeat(64) })).toThrow(/at most 63/);
-    expect(() => monitorSpec({ directory: "/a", history: 65537 })).toThrow(/too large/);
+    expect(() => monitorSpec({ directory: "/a", history: (16 << 20) + 1 })).toThrow(/too large/);
   });
 });
