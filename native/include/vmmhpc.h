@@ -98,8 +98,11 @@ struct vmmhpc_memory {
 #define VMMHPC_FLAG_STOP_ON_RESET 2u  /* a guest reset stops the machine instead of rebooting it */
 #define VMMHPC_FLAG_NO_UART 4u        /* no 16550 at 0x3f8 */
 #define VMMHPC_FLAG_HIDE_XSAVE                                                                     \
-    8u                       /* do not offer XSAVE and AVX; automatic where they are broken        \
-                              */
+    8u /* do not offer XSAVE and AVX; automatic where they are broken                              \
+        */
+#define VMMHPC_FLAG_POWER_BUTTON                                                                   \
+    32u /* an ACPI power button: an edge at VMMHPC_POWER_BUTTON_GSI presses it */
+#define VMMHPC_POWER_BUTTON_GSI 7u
 #define VMMHPC_FLAG_BARE 16u /* no ACPI tables and no reset stub in RAM: for tiny guests */
 
 /** What a machine is made of. Zero-initialise, set size, fill in what matters. */

@@ -123,6 +123,7 @@ static int32_t write_platform(struct vmmhpc *vm, uint64_t *rsdp, struct vmmhpc_e
         .cpus = vm->cpus,
         .apic_ids = vm->apic_ids,
         .uart = (vm->flags & VMMHPC_FLAG_NO_UART) == 0,
+        .power_button = (vm->flags & VMMHPC_FLAG_POWER_BUTTON) != 0,
         .pci = vm->pci.window_bytes != 0,
         .pci_window_gpa = vm->pci.window_gpa,
         .pci_window_bytes = vm->pci.window_bytes,

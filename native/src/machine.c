@@ -17,7 +17,7 @@
 
 #define FLAGS_KNOWN                                                                                \
     (VMMHPC_FLAG_EXTERNAL_VCPUS | VMMHPC_FLAG_STOP_ON_RESET | VMMHPC_FLAG_NO_UART |                \
-     VMMHPC_FLAG_HIDE_XSAVE | VMMHPC_FLAG_BARE)
+     VMMHPC_FLAG_HIDE_XSAVE | VMMHPC_FLAG_BARE | VMMHPC_FLAG_POWER_BUTTON)
 
 static int32_t check_config(const struct vmmhpc_config *config, struct vmmhpc_error *err)
 {

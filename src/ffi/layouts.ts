@@ -32,6 +32,7 @@ export type Backing = (typeof Backing)[keyof typeof Backing];
 export const MEMORY_PREFAULT = 1;
 export const MEMORY_MAX = 16;
 export const MEMORY_MIN = 1 << 20;
+export const POWER_BUTTON_GSI = 7;
 export const HOLE_START = 0xc000_0000n;
 export const HOLE_END = 0x1_0000_0000n;
 
@@ -42,6 +43,7 @@ export const Flag = {
   NO_UART: 4,
   HIDE_XSAVE: 8,
   BARE: 16,
+  POWER_BUTTON: 32,
 } as const;
 
 /** enum vmmhpc_image_kind. */

@@ -5,7 +5,7 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { ClosedError, VmmError } from "../errors.js";
 import { setGenerationId } from "../ffi/devices.js";
-import { EventType } from "../ffi/index.js";
+import { EventType, POWER_BUTTON_GSI } from "../ffi/index.js";
 import * as native from "../ffi/machine.js";
 import * as monitor from "../ffi/monitor.js";
 import { type Device, type DeviceError, handlerOf, rangeOf, spaceOf } from "./device.js";
@@ -337,6 +337,12 @@ export class Machine extends EventEmitter<MachineEvents> {
   /** Set the level of an IOAPIC pin (GSI 0 to 23). */
   setIrq(gsi: number, level: boolean): void {
     native.irqSet(this.#open(), gsi, level);
+  }
+
+  /** Ask the guest to power off, as its power button would (`powerButton: true`): it may take its time, or not listen. */
+  pressPowerButton(): void {
+    this.setIrq(POWER_BUTTON_GSI, true);
+    this.setIrq(POWER_BUTTON_GSI, false);
   }
 
   /** Change the VM generation ID, as after a copy was made of the machine: the guest reseeds. */
