@@ -178,6 +178,23 @@ static void uart(void)
     store("uart", "full");
 }
 
+/* A client's two packets; fuzz_dhcp.c puts the header right. */
+static void dhcp(void)
+{
+    static const uint8_t discover[] = {53, 1, 1, 55, 3, 1, 3, 6, 255};
+    static const uint8_t request[] = {53, 1, 3, 50, 4, 10, 0, 0, 2, 54, 4, 10, 0, 0, 1, 255};
+    const uint8_t *const options[] = {discover, request};
+    const size_t bytes[] = {sizeof(discover), sizeof(request)};
+    static const char *const names[] = {"discover", "request"};
+
+    for (size_t i = 0; i < 2; i++) {
+        memset(&image, 0, sizeof(image));
+        memcpy(image.data + 240, options[i], bytes[i]);
+        image.bytes = 300;
+        store("dhcp", names[i]);
+    }
+}
+
 /* Each call of fuzz_yod.c after the opening of a file and of a directory, with some usual
  * arguments. */
 static void yod(void)
@@ -513,6 +530,7 @@ int main(int argc, char **argv)
     packed();
     dispatch();
     uart();
+    dhcp();
     yod();
     virtqueue();
     virtio_small();

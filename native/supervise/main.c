@@ -5,10 +5,12 @@
  * (channel.h), and records how the program ended (record.h). One small process for each machine; it
  * ends with the program, and the program with it.
  *
- *   v3m-supervise --dir DIR [--channel NAME --fd N [--keep BYTES] [--input] [--hold] [--hello TEXT]
- * [--log FILE]]...
- *                 [--socket PATH --fd N]... [--pass COUNT] [--after COUNT] -- [AFTER ARGUMENTS]
- * PROGRAM ARGUMENTS
+ *   v3m-supervise --dir DIR [CHANNEL]... [SOCKET]... [NETWORK]... [--pass COUNT] [--after COUNT]
+ *                 -- [AFTER ARGUMENTS] PROGRAM ARGUMENTS
+ *
+ *   CHANNEL  --channel NAME --fd N [--keep BYTES] [--input] [--hold] [--hello TEXT] [--log FILE]
+ *   SOCKET   --socket PATH --fd N: a listening socket for the program
+ *   NETWORK  --dhcp DEVICE,HOST,GUEST,PREFIX,MAC[,NAME SERVER]...: the guest gets its address
  *
  * Descriptors at the start: 0 the leash: a pipe whose end without a byte means that whoever started
  * us died before the machine ran, and everything is undone. 1 gets one line: "started" or "failed
@@ -37,6 +39,7 @@ struct supervisor {
     struct channel channels[MAX_CHANNELS];
     size_t channel_count;
     int sockets[MAX_SOCKETS];
+    int networks[MAX_NETWORKS];
     int signal_fd;
     int leash;
     pid_t program;
@@ -80,6 +83,13 @@ static int open_all(struct supervisor *s, const char **what)
         *what = options->sockets[i].path;
         s->sockets[i] = channel_listen(*what);
         if (s->sockets[i] < 0) {
+            return errno;
+        }
+    }
+    for (size_t i = 0; i < options->network_count; i++) {
+        *what = options->networks[i].device;
+        s->networks[i] = dhcp_open(*what);
+        if (s->networks[i] < 0) {
             return errno;
         }
     }
@@ -228,13 +238,17 @@ static bool is_over(struct supervisor *s)
 
 static void run(struct supervisor *s)
 {
-    struct pollfd fds[2 + MAX_CHANNELS * CHANNEL_POLL];
+    struct pollfd fds[2 + MAX_NETWORKS + MAX_CHANNELS * CHANNEL_POLL];
+    size_t networks = s->options.network_count;
     size_t counts[MAX_CHANNELS] = {0};
     while (!is_over(s)) {
-        size_t count = 2;
+        size_t count = 2 + networks;
         bool moved = false;
         fds[0] = (struct pollfd){.fd = s->signal_fd, .events = POLLIN};
         fds[1] = (struct pollfd){.fd = s->leash, .events = POLLIN};
+        for (size_t i = 0; i < networks; i++) {
+            fds[2 + i] = (struct pollfd){.fd = s->ended ? -1 : s->networks[i], .events = POLLIN};
+        }
         for (size_t i = 0; i < s->channel_count; i++) {
             counts[i] = channel_poll(&s->channels[i], fds + count);
             count += counts[i];
@@ -246,7 +260,12 @@ static void run(struct supervisor *s)
         if (fds[1].revents != 0) {
             on_leash(s);
         }
-        count = 2;
+        for (size_t i = 0; i < networks; i++) {
+            if (fds[2 + i].revents != 0) {
+                dhcp_turn(s->networks[i], &s->options.networks[i].lease);
+            }
+        }
+        count = 2 + networks;
         for (size_t i = 0; i < s->channel_count; i++) {
             moved |= channel_turn(&s->channels[i], fds + count, counts[i]);
             count += counts[i];

@@ -13,6 +13,7 @@ enum {
     DIRECTORY = 1,
     CHANNEL,
     SOCKET,
+    NETWORK,
     FD,
     KEEP,
     INPUT,
@@ -24,12 +25,19 @@ enum {
 };
 
 static const struct option LONG[] = {
-    {"dir", required_argument, NULL, DIRECTORY}, {"channel", required_argument, NULL, CHANNEL},
-    {"socket", required_argument, NULL, SOCKET}, {"fd", required_argument, NULL, FD},
-    {"keep", required_argument, NULL, KEEP},     {"input", no_argument, NULL, INPUT},
-    {"hold", no_argument, NULL, HOLD},           {"hello", required_argument, NULL, HELLO},
-    {"log", required_argument, NULL, LOG},       {"pass", required_argument, NULL, PASS},
-    {"after", required_argument, NULL, AFTER},   {0},
+    {"dir", required_argument, NULL, DIRECTORY},
+    {"channel", required_argument, NULL, CHANNEL},
+    {"socket", required_argument, NULL, SOCKET},
+    {"fd", required_argument, NULL, FD},
+    {"dhcp", required_argument, NULL, NETWORK},
+    {"keep", required_argument, NULL, KEEP},
+    {"input", no_argument, NULL, INPUT},
+    {"hold", no_argument, NULL, HOLD},
+    {"hello", required_argument, NULL, HELLO},
+    {"log", required_argument, NULL, LOG},
+    {"pass", required_argument, NULL, PASS},
+    {"after", required_argument, NULL, AFTER},
+    {0},
 };
 
 static bool number(const char *text, unsigned long long max, unsigned long long *value)
@@ -96,6 +104,19 @@ static const char *add_socket(struct options *options, struct latest *latest, ch
     return NULL;
 }
 
+/* DEVICE,LEASE: see dhcp_parse(). */
+static const char *add_network(struct options *options, char *text)
+{
+    char *lease = strchr(text, ',');
+    if (options->network_count == MAX_NETWORKS || lease == NULL) {
+        return "--dhcp: too many, or no addresses";
+    }
+    struct network_option *network = &options->networks[options->network_count++];
+    *lease = '\0';
+    network->device = text;
+    return dhcp_parse(&network->lease, lease + 1) == 0 ? NULL : "--dhcp: not addresses";
+}
+
 /* The arguments of --after and those of the program share argv, which is cut in two. */
 static const char *split(struct options *options, int argc, char **argv, int first,
                          unsigned long long after)
@@ -148,6 +169,9 @@ const char *parse_options(struct options *options, int argc, char **argv)
             break;
         case SOCKET:
             wrong = add_socket(options, &latest, optarg);
+            break;
+        case NETWORK:
+            wrong = add_network(options, optarg);
             break;
         case FD:
             if (latest.fd == NULL || !number(optarg, MAX_FD, &value)) {

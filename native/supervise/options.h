@@ -3,14 +3,22 @@
 #define SUPERVISE_OPTIONS_H
 
 #include "channel.h"
+#include "dhcp.h"
 
 #define MAX_CHANNELS 4
 #define MAX_SOCKETS 2
+#define MAX_NETWORKS 8
 
 /** A listening socket for the program. */
 struct socket_option {
     const char *path;
     int number;
+};
+
+/** A network in which the guest gets its address from us. */
+struct network_option {
+    const char *device;
+    struct dhcp_lease lease;
 };
 
 struct options {
@@ -19,6 +27,8 @@ struct options {
     size_t channel_count;
     struct socket_option sockets[MAX_SOCKETS];
     size_t socket_count;
+    struct network_option networks[MAX_NETWORKS];
+    size_t network_count;
     /** Descriptors 3, 4, … that go to the program. */
     int pass;
     /** Argument vectors, each with a NULL at its end. */

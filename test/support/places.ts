@@ -64,7 +64,7 @@ export const EXCLUSIONS: readonly Exclusion[] = [
   },
   {
     place: "amd",
-    match: /^test\/nested\/(conformance-lies|qemu-backend)/,
+    match: /^test\/nested\/(conformance-lies|qemu-)/,
     reason: "QEMU emulates: it does so on this computer too",
   },
   {

@@ -26,6 +26,7 @@ import { openTap } from "./tap.js";
 import { openVlan, removeStaleVlans } from "./vlan.js";
 
 export { tapCounters } from "./counters.js";
+export { dhcpNetworks } from "./dhcp.js";
 export { NetworkError } from "./errors.js";
 
 export type AnyTap = Exclude<VmNic, UserNic>;

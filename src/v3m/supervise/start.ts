@@ -34,6 +34,8 @@ export interface SupervisedOptions {
   readonly channels: readonly ChannelOptions[];
   /** Listening sockets: a name in the directory, and the number of the program's descriptor. */
   readonly sockets: readonly { readonly name: string; readonly fd: number }[];
+  /** Taps at which the guest gets its address: see `dhcpNetworks`. */
+  readonly dhcp?: readonly string[];
   /** Descriptors of this process that the program gets as 3, 4, …; they stay open here. */
   readonly pass: readonly number[];
   /** Run when the program has ended. */
@@ -115,7 +117,7 @@ export async function startSupervised(options: SupervisedOptions): Promise<Super
 }
 
 function supervisorArguments(options: SupervisedOptions): string[] {
-  const { directory, channels, sockets, pass, after = [], argv } = options;
+  const { directory, channels, sockets, dhcp = [], pass, after = [], argv } = options;
   return [
     ...["--dir", directory, "--pass", String(pass.length), "--after", String(after.length)],
     ...channels.flatMap(({ name, fd, keep, input, hold, hello, log }) => [
@@ -126,6 +128,7 @@ function supervisorArguments(options: SupervisedOptions): string[] {
       ...(log === undefined ? [] : ["--log", log]),
     ]),
     ...sockets.flatMap(({ name, fd }) => ["--socket", name, "--fd", String(fd)]),
+    ...dhcp.flatMap((network) => ["--dhcp", network]),
     ...["--", ...after, ...argv],
   ];
 }

@@ -8,7 +8,7 @@ import type { VmEvent } from "../../../src/vmm/backend.js";
 import type { Check } from "./check.js";
 import { networkState } from "./network.js";
 import { ConsoleShell } from "./shell.js";
-import { PLAIN, type World } from "./world.js";
+import { NAT_NIC, PLAIN, type World } from "./world.js";
 
 const LINES = 400;
 /** How long the machine stands still, at least. */
@@ -105,9 +105,9 @@ function listen(world: World, name: string): { readonly events: VmEvent[]; stop(
 async function eventually(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
   for (let i = 0; i < 3000; i++) {
     if (await condition()) return;
-    await sleep(20);
+    await sleep(100);
   }
-  throw new Error(`${what}: not within a minute`);
+  throw new Error(`${what}: not within five minutes`);
 }
 
 export const VERBS: readonly Check[] = [
@@ -284,6 +284,27 @@ export const ENDINGS: readonly Check[] = [
       await world.backend.stop("killed", { force: true });
       expect((await world.backend.status("killed")).state).toBe("stopped");
       await world.undefine("killed");
+    },
+  },
+  {
+    feature: "nic:TUN/TAP+NAT",
+    name: "nothing is left on the host, without a command, when the guest powers off by itself",
+    needs: ["private-net"],
+    async run(world) {
+      const before = networkState();
+      const boot = await world.linux();
+      await world.define({
+        ...PLAIN,
+        name: "off",
+        type: world.backend.type,
+        boot: { ...boot, cmdline: `${boot.cmdline} v3m.run=true` },
+        nics: [NAT_NIC],
+      });
+      await world.backend.start("off");
+      expect(networkState()).not.toBe(before);
+      await eventually(() => networkState() === before, "the end of its traces");
+      expect((await world.backend.status("off")).state).toBe("stopped");
+      await world.undefine("off");
     },
   },
   {

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { guestInitramfs } from "../../../harness/initramfs.js";
 import { ensureKernel, type KernelFlavour } from "../../../harness/kernels.js";
-import type { VmDefinition, VmDisk, VmNic } from "../../../src/v3m/definition/types.js";
+import type { NatNic, VmDefinition, VmDisk, VmNic } from "../../../src/v3m/definition/types.js";
 import { NotFoundError } from "../../../src/v3m/errors.js";
 import type { V3mBackend, V3mBackendFactory, V3mBackendHost } from "../../../src/v3m/registry.js";
 import type { CapabilityMatrix, Feature } from "../../../src/vmm/backend.js";
@@ -50,6 +50,15 @@ export const PLAIN: VmDefinition = {
 export function disk(id: string, path: string, more: Partial<VmDisk> = {}): VmDisk {
   return { id, path, format: "raw", readOnly: false, direct: false, serial: id, ...more };
 }
+
+export const NAT_NIC: NatNic = {
+  type: "TUN/TAP+NAT",
+  id: "nic2",
+  mac: "52:54:00:c0:00:02",
+  tap: "v3mconf2",
+  vhost: false,
+  range: { network: "10.77.0.0", prefix: 30, host: "10.77.0.1", guest: "10.77.0.2" },
+};
 
 /** A running machine and the shell in it. */
 export interface Guest {
@@ -242,11 +251,10 @@ export class World {
       tap: `v3mconf${index}`,
       vhost,
     });
-    const range = { network: "10.77.0.0", prefix: 30, host: "10.77.0.1", guest: "10.77.0.2" };
     const { id, mac } = tap(5);
     const all: (VmNic & { needs: readonly Capability[] })[] = [
       { type: "TUN/TAP", ...tap(1), address: "192.0.2.1/24", needs: ["private-net"] },
-      { type: "TUN/TAP+NAT", ...tap(2), range, needs: ["private-net"] },
+      { ...NAT_NIC, vhost, needs: ["private-net"] },
       { type: "BRIDGED_TAP", ...tap(3), bridge: NET.bridge, needs: ["private-net"] },
       { type: "VLAN", ...tap(4), parent: NET.parent, vlan: NET.vlan, needs: ["8021q"] },
       { type: "user", id, mac, forward: [USER_FORWARD], needs: [] },

@@ -81,6 +81,10 @@ export class QemuBackend implements Backend<VmDefinition> {
 
   async start(name: string, options: OperationOptions = {}): Promise<void> {
     const definition = await this.#host.definition(name);
+    const record = await readProcess(this.#directories(name).runtime);
+    if (record !== undefined && isAlive(record.program)) {
+      throw new HypervisorError("E_STATE", `${name} runs already`, { hint: `v2m stop ${name}` });
+    }
     await this.cleanUp(name);
     await startMachine(this.#kind, definition, this.#directories(name), options);
   }
@@ -88,17 +92,21 @@ export class QemuBackend implements Backend<VmDefinition> {
   async stop(name: string, options: OperationOptions & { readonly force?: boolean } = {}): Promise<void> {
     const { runtime } = this.#directories(name);
     const { stopTimeoutMs } = await this.#host.definition(name);
-    await this.#running(name);
+    if ((await readProcess(runtime)) === undefined) await this.#running(name); // it never ran
     if (!options.force) {
       await this.#askToPowerOff(name, options);
       if (await programEnded(runtime, stopTimeoutMs, options.signal)) return await this.cleanUp(name);
     }
     options.signal?.throwIfAborted();
+    if (!(await programEnded(runtime, 0))) await this.#quit(name, runtime);
+    await this.cleanUp(name);
+  }
+
+  /** QEMU writes out what it has of its disks; where it does not answer, it is killed afterwards. */
+  async #quit(name: string, runtime: string): Promise<void> {
     await writeFile(join(runtime, STOPPING), "force");
-    // QEMU writes out what it has of its disks; where it does not answer, it is killed.
     await this.#tell(name, "quit", { timeoutMs: QUIT_MS }).catch(() => {});
     await programEnded(runtime, QUIT_MS);
-    await this.cleanUp(name);
   }
 
   async reset(name: string, options: OperationOptions = {}): Promise<void> {
@@ -205,8 +213,18 @@ export class QemuBackend implements Backend<VmDefinition> {
     await qmp.execute(command, undefined, options);
   }
 
-  /** By the ACPI power button; one that is paused could not notice it. */
+  /** By the ACPI power button; one that is paused could not notice it. One that ends just now needs none. */
   async #askToPowerOff(name: string, { signal }: OperationOptions): Promise<void> {
+    try {
+      await this.#pressPowerButton(name, signal);
+    } catch (error) {
+      const ended =
+        error instanceof HypervisorError && (error.code === "E_CLOSED" || error.code === "E_STATE");
+      if (!ended) throw error;
+    }
+  }
+
+  async #pressPowerButton(name: string, signal: AbortSignal | undefined): Promise<void> {
     await using qmp = await this.#qmp(name, { signal });
     const { status } = await qmp.execute<{ status: string }>("query-status", undefined, { signal });
     if (status === "paused" || status === "prelaunch") await qmp.execute("cont", undefined, { signal });

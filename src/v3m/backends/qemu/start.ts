@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { V3mError } from "../../../errors.js";
 import type { OperationOptions } from "../../../vmm/backend.js";
 import type { VmDefinition } from "../../definition/types.js";
-import { openTaps, releaseNetwork, sweepCommand, type Taps } from "../../network/index.js";
+import { dhcpNetworks, openTaps, releaseNetwork, sweepCommand, type Taps } from "../../network/index.js";
 import { readRing, startSupervised } from "../../supervise/index.js";
 import { HypervisorError } from "../errors.js";
 import { CONSOLE_FD, EVENTS_FD, QMP_FD, qemuArguments } from "./arguments.js";
@@ -77,6 +77,7 @@ async function launch(
       { name: "messages", fd: 2, keep: MESSAGES_KEPT },
     ],
     sockets: [{ name: "qmp.sock", fd: QMP_FD }],
+    dhcp: await dhcpNetworks(definition.nics),
     pass: taps.fds,
     after: sweepCommand(definition.nics),
     signal,
