@@ -115,6 +115,10 @@ function netSource(net: NetOptions, name: string): () => Promise<NetSource> {
         });
       }
       const vhost = net.vhost === true;
+      if (net.fd !== undefined) {
+        const fd = Number(whole(net.fd, `${name}: the descriptor`, 0, FD_MAX));
+        return async () => ({ kind: native.NetKind.TAP, fd, vhost, ours: false });
+      }
       return async () => ({ kind: native.NetKind.TAP, fd: native.tapOpen(tap).fd, vhost, ours: true });
     }
     case "link":

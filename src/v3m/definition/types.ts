@@ -171,12 +171,17 @@ export interface VmModule {
 
 /** Parts of the monitor's jail that a host may be unable to set up. */
 export const JAIL_PARTS = [
-  "namespaces",
+  "user-ns",
   "root",
+  "pid-ns",
+  "net-ns",
+  "ipc-ns",
+  "uts-ns",
+  "cgroup-ns",
   "capabilities",
   "no-new-privs",
-  "seccomp",
   "rlimits",
+  "seccomp",
 ] as const;
 export type JailPart = (typeof JAIL_PARTS)[number];
 

@@ -152,7 +152,9 @@ export const DEVICES: readonly Check[] = [
     name: "the guest mounts it",
     async run(world) {
       const { shell } = await world.guest();
-      expect(await shell.sh("mount -t iso9660 -o ro /dev/sr0 /root && cat /root/hello && umount /root")).toBe(
+      // A drive, or a disk with that serial number.
+      const drive = `$([ -e /dev/sr0 ] && echo /dev/sr0 || echo ${device("cdrom")})`;
+      expect(await shell.sh(`mount -t iso9660 -o ro ${drive} /root && cat /root/hello && umount /root`)).toBe(
         PATTERN.trim(),
       );
     },
@@ -191,6 +193,17 @@ export const DEVICES: readonly Check[] = [
     async run(world) {
       const { definition } = await world.guest();
       expect(knock(definition.vsock ?? 0)).toBe("ECONNRESET");
+    },
+  },
+  {
+    feature: "modules",
+    name: "one that was named is there from the start, and sees the guest's port accesses",
+    async run(world) {
+      const { definition, shell } = await world.guest();
+      const calls = async () => Number((await world.backend.stats(definition.name)).module_tally_calls);
+      const before = await calls();
+      await shell.sh("dd if=/dev/port bs=1 skip=1312 count=8 2>/dev/null | wc -c");
+      expect(await calls()).toBeGreaterThanOrEqual(before + 8);
     },
   },
   {

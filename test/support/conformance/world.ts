@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { guestInitramfs } from "../../../harness/initramfs.js";
 import { ensureKernel, type KernelFlavour } from "../../../harness/kernels.js";
+import { packageRoot } from "../../../src/package-root.js";
 import type { NatNic, VmDefinition, VmDisk, VmNic } from "../../../src/v3m/definition/types.js";
 import { NotFoundError } from "../../../src/v3m/errors.js";
 import type { V3mBackend, V3mBackendFactory, V3mBackendHost } from "../../../src/v3m/registry.js";
@@ -22,6 +23,14 @@ const MODULES = [
   ...["sr_mod", "ahci", "isofs", "button", "evdev", "vmw_vsock_virtio_transport"],
 ];
 const LEAN_MODULES = ["virtio_net", "vmw_vsock_virtio_transport"];
+
+/** The module of examples/, as a definition names it. */
+const TALLY = {
+  name: "tally",
+  path: join(packageRoot(), "native/build/release/tally.so"),
+  argument: "port=0x520",
+  atStart: true,
+};
 
 /** Definitions that nothing is asked of. */
 export const PLAIN: VmDefinition = {
@@ -221,6 +230,7 @@ export class World {
       ...(this.can("topology") ? { topology: { sockets: 1, coresPerSocket: 2, threadsPerCore: 1 } } : {}),
       ...(this.can("pin") ? { pin: [0] } : {}),
       ...(this.can("cdrom") ? { cdrom: this.#iso() } : {}),
+      ...(this.can("modules") ? { modules: [TALLY] } : {}),
       ...(this.can("generation-id") ? { generationId: "0123456789abcdef0123456789abcdef" } : {}),
     };
   }
