@@ -342,11 +342,13 @@ export class V3m {
     return names;
   }
 
-  /** Whether what is recorded may be true no more. */
+  /** Whether what is recorded may be true no more: the process has ended, or a command was killed on its way. */
   #doubtful(name: string): boolean {
     try {
       const { process, state } = this.store.state(name);
-      return !AT_REST.includes(state) && (process === undefined || !isAlive(process));
+      if (AT_REST.includes(state)) return false;
+      const settled = state === "running" || state === "paused";
+      return !settled || process === undefined || !isAlive(process);
     } catch {
       return false; // #glance tells
     }
