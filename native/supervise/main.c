@@ -34,6 +34,9 @@
 /** How long those who are attached may read nothing of what is left, milliseconds. */
 #define PATIENCE_MS 3000
 
+/** A file that says: a command waits for the end, and does itself what comes after it. */
+#define ATTENDED "attended"
+
 struct supervisor {
     struct options options;
     struct channel channels[MAX_CHANNELS];
@@ -317,7 +320,7 @@ int main(int argc, char **argv)
     }
     run(&s);
     close_all(&s);
-    if (s.options.after != NULL) {
+    if (s.options.after != NULL && access(ATTENDED, F_OK) != 0) {
         sigset_t none;
         (void)sigemptyset(&none);
         (void)sigprocmask(SIG_SETMASK, &none, NULL);

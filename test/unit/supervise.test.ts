@@ -11,6 +11,7 @@ import { packageRoot } from "../../src/package-root.js";
 import { isAlive } from "../../src/v3m/store/process-id.js";
 import {
   attach,
+  attend,
   endSupervised,
   isRunning,
   programEnded,
@@ -51,7 +52,7 @@ async function start(program: string, { keep = 65_536, after, log }: Options = {
     pass: [],
     ...(after === undefined ? {} : { after }),
   });
-  supervised.release();
+  await supervised.release();
 }
 
 async function all(stream: Duplex): Promise<string> {
@@ -222,6 +223,18 @@ suite("v3m-supervise", { needs: [] }, () => {
     await programEnded(directory, 10_000);
     await endSupervised(directory);
     expect(readFileSync(mark, "utf8")).toBe("done\n");
+  });
+
+  it("does not, where a command attends to the end", async () => {
+    const mark = join(directory, "mark");
+    await start('channel.once("data", () => process.exit(0)); channel.resume();', {
+      after: ["sh", "-c", `echo done >${mark}`],
+    });
+    await attend(directory, true);
+    (await attach(directory, "console")).end("go");
+    await programEnded(directory, 10_000);
+    await endSupervised(directory);
+    expect(existsSync(mark)).toBe(false);
   });
 
   it("takes little memory", () => {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The programs that change the host's network: `ip` of iproute2, `nft`, `iptables`. */
 import { spawn } from "node:child_process";
-import type { V3mError } from "../../errors.js";
+import { access, constants } from "node:fs/promises";
+import { join } from "node:path";
 import { denied, NetworkError } from "./errors.js";
 
 const PACKAGES: Readonly<Record<string, string>> = { ip: "iproute2", nft: "nftables", iptables: "iptables" };
-/** Where they are, for users whose path lacks it. */
-const SBIN = "/usr/sbin:/sbin";
+/** With the directories in which they are, for users whose path lacks them. */
+const searchPath = () => `${process.env.PATH ?? "/usr/bin:/bin"}:/usr/sbin:/sbin`;
 
 export interface CommandOptions {
   readonly signal?: AbortSignal | undefined;
@@ -27,7 +28,7 @@ export async function command(
   options.signal?.throwIfAborted();
   const child = spawn(program, args, {
     stdio: ["pipe", "pipe", "pipe"],
-    env: { ...process.env, LC_ALL: "C", PATH: `${process.env.PATH ?? "/usr/bin"}:${SBIN}` },
+    env: { ...process.env, LC_ALL: "C", PATH: searchPath() },
   });
   let [output, words] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
@@ -48,10 +49,14 @@ export async function command(
 
 /** Whether the program is installed. */
 export async function isInstalled(program: string): Promise<boolean> {
-  return command(program, ["-V"]).then(
-    () => true,
-    (error: V3mError) => error.code !== "E_UNSUPPORTED",
-  );
+  for (const directory of searchPath().split(":")) {
+    const found = await access(join(directory, program), constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (found) return true;
+  }
+  return false;
 }
 
 function notStarted(program: string, cause: NodeJS.ErrnoException): NetworkError {

@@ -158,8 +158,24 @@ export async function releaseNetwork(nics: readonly VmNic[]): Promise<void> {
   if (nics.some(leavesTraces)) await sweepNetwork();
 }
 
+/** The one that has not begun yet. */
+let nextSweep: Promise<void> | undefined;
+let lastSweep: Promise<void> = Promise.resolve();
+
 /** Remove translation rules, bridges and VLAN interfaces of V3M's that no tap uses any more. */
-export async function sweepNetwork(): Promise<void> {
+export function sweepNetwork(): Promise<void> {
+  // Those who ask while one is under way share the next: hundreds of machines may end at once.
+  nextSweep ??= lastSweep
+    .catch(() => {})
+    .then(() => {
+      nextSweep = undefined;
+      return sweep();
+    });
+  lastSweep = nextSweep;
+  return nextSweep;
+}
+
+async function sweep(): Promise<void> {
   await locked(async (directory) => {
     // A tap without a carrier is one that stays by itself, and that nobody has open.
     const used = (await links()).filter(({ flags }) => !flags.includes("NO-CARRIER"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Ending what v3m-supervise runs, from any process. */
-import { readdir, rm } from "node:fs/promises";
+import { readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isAlive, type ProcessId } from "../store/process-id.js";
@@ -9,6 +9,18 @@ import { type ProcessRecord, readProcess } from "./record.js";
 const POLL_MS = 20;
 /** A supervisor waits 3 s for those who are attached and don't read; then it is killed. */
 const LINGER_MS = 10_000;
+
+/** v3m-supervise looks for it. */
+const ATTENDED = "attended";
+
+/**
+ * Say that this command waits for the program's end, and does itself what comes after it. Where it is killed
+ * meanwhile, the next command does.
+ */
+export async function attend(directory: string, here: boolean): Promise<void> {
+  if (here) await writeFile(join(directory, ATTENDED), "");
+  else await rm(join(directory, ATTENDED), { force: true });
+}
 
 /** Whether the program or its supervisor still lives. */
 export function isRunning(record: ProcessRecord): boolean {

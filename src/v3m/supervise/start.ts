@@ -38,7 +38,7 @@ export interface SupervisedOptions {
   readonly dhcp?: readonly string[];
   /** Descriptors of this process that the program gets as 3, 4, …; they stay open here. */
   readonly pass: readonly number[];
-  /** Run when the program has ended. */
+  /** Run when the program has ended, unless a command attends to that: see `attend`. */
   readonly after?: readonly string[];
   readonly signal?: AbortSignal | undefined;
 }
@@ -62,8 +62,9 @@ export class Supervised implements AsyncDisposable {
   }
 
   /** From now on it lives by itself. */
-  release(): void {
-    this.#child.stdin?.end("r");
+  async release(): Promise<void> {
+    const { stdin } = this.#child;
+    await new Promise<void>((resolve) => stdin?.end("r", () => resolve()) ?? resolve());
     this.#child.unref();
   }
 

@@ -22,7 +22,7 @@ import type { UnsupportedError } from "../../errors.js";
 import { createEmptyImage } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
 import { isAlive } from "../../store/process-id.js";
-import { attach, endSupervised, programEnded, readProcess } from "../../supervise/index.js";
+import { attach, attend, endSupervised, programEnded, readProcess } from "../../supervise/index.js";
 import { HypervisorError } from "../errors.js";
 import { refuseUnsupported, unsupported } from "../refuse.js";
 import { MACHINES } from "./arguments.js";
@@ -93,11 +93,17 @@ export class QemuBackend implements Backend<VmDefinition> {
     const { runtime } = this.#directories(name);
     const { stopTimeoutMs } = await this.#host.definition(name);
     if ((await readProcess(runtime)) === undefined) await this.#running(name); // it never ran
-    if (!options.force) {
-      await this.#askToPowerOff(name, options);
-      if (await programEnded(runtime, stopTimeoutMs, options.signal)) return await this.cleanUp(name);
+    await attend(runtime, true);
+    try {
+      if (!options.force) {
+        await this.#askToPowerOff(name, options);
+        await programEnded(runtime, stopTimeoutMs, options.signal);
+      }
+      options.signal?.throwIfAborted();
+    } catch (error) {
+      await attend(runtime, false);
+      throw error;
     }
-    options.signal?.throwIfAborted();
     if (!(await programEnded(runtime, 0))) await this.#quit(name, runtime);
     await this.cleanUp(name);
   }

@@ -95,7 +95,7 @@ async function launch(
     await pinVcpus(qmp, definition.pin, { signal });
     await qmp.execute("cont", undefined, { signal });
     await settled(runtime, "running");
-    qemu.release();
+    await qemu.release();
   } finally {
     qmp.close();
   }
