@@ -30,8 +30,8 @@ extern "C" {
 #define VMMHPC_PROTOCOL_MAJOR 1u
 #define VMMHPC_PROTOCOL_MINOR 0u
 
-#define VMMHPC_MONITOR_MODULES 16u /* that a monitor can be given */
-#define VMMHPC_HISTORY_MAX 65536u  /* bytes of scroll-back that can be kept */
+#define VMMHPC_MONITOR_MODULES 16u     /* that a monitor can be given */
+#define VMMHPC_HISTORY_MAX (16u << 20) /* bytes of scroll-back that can be kept */
 
 /** How a monitor is started. */
 struct vmmhpc_monitor {

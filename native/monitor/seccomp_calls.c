@@ -50,6 +50,7 @@ static const struct vh_seccomp_call calls[] = {
     CALL(sendto, I),
     CALL(shutdown, I),
     CALL(accept4, S | C),
+    CALL(getsockopt, S), /* is it a socket of the right kind? */
     CHECKED(socketpair, S | C, UNIX),
     CALL(close, S | C | V | I),
     CHECKED(fcntl, S | C, FCNTL),
@@ -76,7 +77,7 @@ static const struct vh_seccomp_call calls[] = {
     CALL(sched_yield, I),
     CALL(sysinfo, S | I), /* I/O: qsort() of the C library asks how much memory there is */
     CALL(getrandom, S | I),
-    CALL(gettid, S | C | V | I),
+    CALL(gettid, V),
     CALL(getpid, V),
     CHECKED(tgkill, S | C | V | I, KICK),
     CALL(rt_sigprocmask, V | I | D), /* also how the C library ends a thread */

@@ -81,8 +81,14 @@ static void on_fault(int number)
 
 static void on_forbidden(enum vh_seccomp_kind kind, uint32_t number)
 {
+    const char *name = vh_seccomp_name(number);
+    char digits[8] = "no. ";
     (void)kind;
-    last_words(SIGSYS, number, "a system call that its jail forbids: ", vh_seccomp_name(number));
+    for (uint32_t i = 4, n = 100; i < 7; i++, n /= 10) {
+        digits[i] = (char)('0' + number / n % 10);
+    }
+    last_words(SIGSYS, number,
+               "a system call that its jail forbids: ", name[0] != '\0' ? name : digits);
 }
 
 void vh_words_watch(struct vh_monitor *monitor)

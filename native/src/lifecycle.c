@@ -29,11 +29,11 @@ void vh_update_attention(struct vmmhpc *vm)
 
 bool vh_on_vcpu_thread(struct vmmhpc *vm)
 {
-    pid_t self = (pid_t)syscall(SYS_gettid);
+    pthread_t self = pthread_self();
     bool found = false;
     (void)pthread_mutex_lock(&vm->lock);
     for (uint32_t i = 0; i < vm->cpus; i++) {
-        found = found || (vm->vcpus[i].active && vm->vcpus[i].tid == self);
+        found = found || (vm->vcpus[i].active && pthread_equal(vm->vcpus[i].runner, self) != 0);
     }
     (void)pthread_mutex_unlock(&vm->lock);
     return found;

@@ -39,10 +39,11 @@ struct vh_vcpu {
     int stats_fd; /* KVM's counters, or -1 */
     /* All below are guarded by vm->lock. */
     bool has_thread;
-    bool active; /* inside the run loop */
-    bool parked; /* active, but waiting outside KVM_RUN */
-    pid_t pid;   /* of the thread in the run loop and of its process, while active */
-    pid_t tid;
+    bool active;      /* inside the run loop */
+    bool parked;      /* active, but waiting outside KVM_RUN */
+    pid_t pid;        /* of the thread in the run loop and of its process, while active */
+    pthread_t runner; /* the thread in the run loop, while active */
+    pid_t tid;        /* likewise */
     uint64_t seen_epoch;
 };
 
