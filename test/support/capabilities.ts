@@ -11,6 +11,7 @@ import { describe } from "vitest";
 import { V3mError } from "../../src/errors.js";
 import { Kvm } from "../../src/kvm/index.js";
 import { hostFacts, virtualization } from "../../src/vmm/host.js";
+import { MemoryCgroup } from "./cgroup.js";
 import { JAIL_TEST } from "./jail.js";
 
 /**
@@ -22,6 +23,7 @@ import { JAIL_TEST } from "./jail.js";
  * - `triple-fault`: `kvm`, and a guest's triple fault gets to KVM; in the Bochs machine its debugger stops there
  * - `vhost-vsock`: /dev/vhost-vsock is there, or comes when its module is loaded
  * - `jail`: the monitor's jail can be entered: user namespaces are allowed, seccomp is there
+ * - `memory-cgroup`: a control group (v2) with a limit of memory can be made
  * - `root`: effective user id 0
  */
 export type Capability =
@@ -34,6 +36,7 @@ export type Capability =
   | "triple-fault"
   | "vhost-vsock"
   | "jail"
+  | "memory-cgroup"
   | "root";
 
 export const CAPABILITIES: readonly Capability[] = [
@@ -46,6 +49,7 @@ export const CAPABILITIES: readonly Capability[] = [
   "triple-fault",
   "vhost-vsock",
   "jail",
+  "memory-cgroup",
   "root",
 ];
 
@@ -123,6 +127,13 @@ function detect(capability: Capability): string | undefined {
       const run = spawnSync(JAIL_TEST, ["--attempt", "none", "control"], { encoding: "utf8" });
       return run.status === 0 ? undefined : (run.error?.message ?? `no jail here: ${run.stdout.trim()}`);
     }
+    case "memory-cgroup":
+      try {
+        new MemoryCgroup(16 << 20).remove();
+        return undefined;
+      } catch (error) {
+        return `no memory cgroup here: ${(error as Error).message}`;
+      }
     case "root":
       return process.geteuid?.() === 0 ? undefined : "not root";
   }
