@@ -168,10 +168,8 @@ static int32_t create(struct vh_monitor *monitor, struct vh_wire *in, struct vmm
             status = vh_create(&config, &files.files, &hook, &monitor->vm, err);
         }
     }
-    if (status == VMMHPC_OK) {
+    if (status == VMMHPC_OK && monitor->vm != NULL) {
         monitor->vm->threads = vh_threads_source(monitor->threads);
-    }
-    if (status == VMMHPC_OK) {
         status = vh_history_keep(monitor->vm, monitor->history_fd, monitor->log_fd,
                                  &monitor->history, err);
     }

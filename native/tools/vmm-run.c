@@ -5,14 +5,16 @@
  *
  *   vmm-run [-k bzimage|linux|pvh|multiboot|flat16|flat64] [-m MiB] [-c CPUS] [-b BACKING]
  *           [-i INITRD] [-a CMDLINE] [-l LOAD_ADDRESS] [-s STATS_FILE] [-n] KERNEL
- *   vmm-run -d DIRECTORY [-M MONITOR] [-w PARTS] ... KERNEL
+ *   vmm-run -d DIRECTORY [-o] [-M MONITOR] [-w PARTS] ... KERNEL
  *
  * With -d the machine is started in a monitor process (MONITOR: path of vmm-hpc), whose files are
- * in DIRECTORY, and is left running; -w: parts of the jail to go without (enum vmmhpc_jail_part).
+ * in DIRECTORY, and is left running; -o: its console's output goes to standard output, from the
+ * beginning; -w: parts of the jail to go without (enum vmmhpc_jail_part).
  *
  * Exit status: 0 power-off or started, 1 error before the guest ran, 3 guest crashed.
  */
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +28,7 @@ struct options {
     struct vmmhpc_boot boot;
     const char *stats_path;
     struct vmmhpc_monitor monitor;
+    bool output; /* of the monitor's console */
 };
 
 static int usage(void)
@@ -33,7 +36,7 @@ static int usage(void)
     (void)fputs(
         "usage: vmm-run [-k KIND] [-m MiB] [-c CPUS] [-b anon|thp|memfd|2M|1G] [-i INITRD]\n"
         "               [-a CMDLINE] [-l LOAD_ADDRESS] [-s STATS_FILE] [-n]\n"
-        "               [-d DIRECTORY [-M MONITOR] [-w PARTS]] KERNEL\n",
+        "               [-d DIRECTORY [-o] [-M MONITOR] [-w PARTS]] KERNEL\n",
         stderr);
     return 1;
 }
@@ -55,7 +58,7 @@ static int parse(int argc, char **argv, struct options *o)
     static const char *const backings[] = {"anon", "thp", "memfd", "2M", "1G"};
     int option = 0;
     int index = 0;
-    while ((option = getopt(argc, argv, "k:m:c:b:i:a:l:s:nd:M:w:")) != -1) {
+    while ((option = getopt(argc, argv, "k:m:c:b:i:a:l:s:nd:oM:w:")) != -1) {
         switch (option) {
         case 'k':
             index = find(kinds, sizeof(kinds) / sizeof(kinds[0]), optarg);
@@ -88,6 +91,9 @@ static int parse(int argc, char **argv, struct options *o)
             break;
         case 'd':
             o->monitor.directory = optarg;
+            break;
+        case 'o':
+            o->output = true;
             break;
         case 'M':
             o->monitor.program = optarg;
@@ -147,6 +153,9 @@ static int start_monitor(const struct options *o)
     int32_t status = vmmhpc_spawn(&o->config, &o->monitor, &vm, &err);
     if (status == VMMHPC_OK) {
         status = vmmhpc_load(vm, &o->boot, &err);
+    }
+    if (status == VMMHPC_OK && o->output) {
+        status = vmmhpc_console_attach(vm, -1, STDOUT_FILENO, &err);
     }
     if (status == VMMHPC_OK) {
         status = vmmhpc_start(vm, &err);

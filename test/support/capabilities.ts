@@ -11,6 +11,7 @@ import { describe } from "vitest";
 import { V3mError } from "../../src/errors.js";
 import { Kvm } from "../../src/kvm/index.js";
 import { hostFacts, virtualization } from "../../src/vmm/host.js";
+import { MemoryCgroup } from "./cgroup.js";
 import { JAIL_TEST } from "./jail.js";
 
 /**
@@ -22,6 +23,7 @@ import { JAIL_TEST } from "./jail.js";
  * - `triple-fault`: `kvm`, and a guest's triple fault gets to KVM; in the Bochs machine its debugger stops there
  * - `vhost-vsock`: /dev/vhost-vsock is there, or comes when its module is loaded
  * - `jail`: the monitor's jail can be entered: user namespaces are allowed, seccomp is there
+ * - `memory-cgroup`: a control group (v2) with a limit of memory can be made
  * - `root`: effective user id 0
  * - `private-net`: root in a network that is the tests' own, with tap devices: `make test` runs tests that need it in
  *   a network namespace (V3M_TEST_NETNS), and in the emulated machines
@@ -39,6 +41,7 @@ export type Capability =
   | "triple-fault"
   | "vhost-vsock"
   | "jail"
+  | "memory-cgroup"
   | "root"
   | "private-net"
   | "8021q"
@@ -55,6 +58,7 @@ export const CAPABILITIES: readonly Capability[] = [
   "triple-fault",
   "vhost-vsock",
   "jail",
+  "memory-cgroup",
   "root",
   "private-net",
   "8021q",
@@ -135,6 +139,13 @@ function detect(capability: Capability): string | undefined {
       const run = spawnSync(JAIL_TEST, ["--attempt", "none", "control"], { encoding: "utf8" });
       return run.status === 0 ? undefined : (run.error?.message ?? `no jail here: ${run.stdout.trim()}`);
     }
+    case "memory-cgroup":
+      try {
+        new MemoryCgroup(16 << 20).remove();
+        return undefined;
+      } catch (error) {
+        return `no memory cgroup here: ${(error as Error).message}`;
+      }
     case "vhost-net":
       return device("/dev/vhost-net", "vhost_net");
     case "root":
