@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* also where others build it for themselves */
+#endif
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

@@ -98,7 +98,8 @@ export const NICS: readonly Check[] = [
       await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
       try {
         const { port } = server.address() as AddressInfo;
-        expect(await shell.sh(`nc 10.0.2.2 ${port} </dev/null`)).toBe("hello from the host");
+        // Against hangs only: it ends with the connection.
+        expect(await shell.sh(`nc -w 100 10.0.2.2 ${port} </dev/null`)).toBe("hello from the host");
       } finally {
         server.close();
       }
