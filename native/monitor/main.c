@@ -38,7 +38,7 @@ static void hello(int32_t status, const struct vmmhpc_error *err)
     if (status != VMMHPC_OK) {
         vh_put_bytes(&wire, err->text, sizeof(err->text)); /* as plain text */
     }
-    (void)vh_wire_send(STARTER_FD, &wire);
+    (void)vh_wire_send(STARTER_FD, &wire, true);
 }
 
 static int32_t make_buffers(struct vh_monitor *monitor, struct vmmhpc_error *err)

@@ -8,8 +8,9 @@
  *
  * When the text has come, the monitor is stopped by SIGSTOP, so that what its guest does afterwards
  * is not counted, and a line "PID NANOSECONDS" is written. At the end of standard input the monitor
- * is killed. A program that only starts a monitor, which inherits its output, may have ended. Exit status: 0; 1 if it could not be started or ended before the text came, whose
- * output then goes to standard error.
+ * is killed. A program that only starts a monitor, which inherits its output, may have ended. Exit
+ * status: 0; 1 if it could not be started or ended before the text came, whose output then goes to
+ * standard error.
  *
  * --touch writes to all free memory once, in huge pages where there are any. In a nested machine
  * the first use of each page costs a fault in the machine below, which is no monitor's fault.
