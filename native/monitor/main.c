@@ -16,6 +16,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#ifdef VH_DEBUG_MONITOR
+#include "monitor/breakout.h"
+#endif
 #include "monitor/jail.h"
 #include "monitor/monitor.h"
 
@@ -98,6 +101,9 @@ int main(int argc, char **argv)
         return 1;
     }
     vh_words_watch(&monitor);
+#ifdef VH_DEBUG_MONITOR
+    (void)vh_breakout_prepare(NULL);
+#endif
     vh_monitor_serve(&monitor);
     _exit(0);
 }

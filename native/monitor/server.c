@@ -63,6 +63,11 @@ static int32_t carry_out(struct vh_monitor *monitor, bool starter, struct vh_wir
     if (monitor->vm == NULL) {
         return vh_fail(err, VMMHPC_E_STATE, 0, in->head.type, "there is no machine yet");
     }
+#ifdef VH_DEBUG_MONITOR
+    if (in->head.type == VH_REQUEST_TEST) {
+        return vh_monitor_break_out(in, out, err);
+    }
+#endif
     return vh_monitor_request(monitor, in, out, err);
 }
 
