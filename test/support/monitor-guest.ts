@@ -64,7 +64,7 @@ async function checkNetwork(guest: LinuxGuest, content: Buffer, port: number): P
   const script =
     '#!/bin/sh\\n[ "$1" = bound ] && ip addr add $ip/$mask dev $interface && ip route add default via $router\\nexit 0\\n';
   await guest.sh(`printf '${script}' >/tmp/lease; chmod 755 /tmp/lease; ip link set ${name} up`);
-  await guest.sh(`udhcpc -f -n -q -i ${name} -s /tmp/lease`);
+  await guest.sh(`udhcpc -f -n -q -t 20 -i ${name} -s /tmp/lease`);
   const gateway = "$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p')";
   const sum = await guest.sh(`wget -q -O - http://${gateway}:${port}/ | md5sum | cut -c1-32`);
   assert.equal(sum, createHash("md5").update(content).digest("hex"));
