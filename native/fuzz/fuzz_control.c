@@ -138,7 +138,7 @@ static bool one(uint32_t flags, uint32_t type, uint32_t sequence, const uint8_t 
     }
     vh_put_bytes(&out, payload, bytes);
     attach(&out, flags >> FDS_SHIFT);
-    int failed = vh_wire_send(ends[0], &out);
+    int failed = vh_wire_send(ends[0], &out, true);
     vh_wire_close_fds(&out);
     MUST(failed == 0);
     bool goes_on = vh_monitor_message(&monitor, ends[1], true);

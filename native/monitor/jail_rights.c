@@ -47,9 +47,10 @@ int32_t vh_jail_capabilities(struct vmmhpc_error *err)
 {
     static const struct __user_cap_data_struct none[2] = {{0}};
     /* The bounding set: until the kernel knows no more. */
-    for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++) {
-        if (prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1 &&
-            prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) {
+    int has = 0;
+    for (int capability = 0; (has = prctl(PR_CAPBSET_READ, capability, 0, 0, 0)) >= 0;
+         capability++) {
+        if (has == 1 && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) {
             return vh_jail_fail(VH_JAIL_CAPABILITIES, "PR_CAPBSET_DROP", err);
         }
     }

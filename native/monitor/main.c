@@ -16,6 +16,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#ifdef VH_DEBUG_MONITOR
+#include "monitor/breakout.h"
+#endif
 #include "monitor/jail.h"
 #include "monitor/monitor.h"
 
@@ -38,7 +41,7 @@ static void hello(int32_t status, const struct vmmhpc_error *err)
     if (status != VMMHPC_OK) {
         vh_put_bytes(&wire, err->text, sizeof(err->text)); /* as plain text */
     }
-    (void)vh_wire_send(STARTER_FD, &wire);
+    (void)vh_wire_send(STARTER_FD, &wire, true);
 }
 
 static int32_t make_buffers(struct vh_monitor *monitor, struct vmmhpc_error *err)
@@ -99,6 +102,9 @@ int main(int argc, char **argv)
         return 1;
     }
     vh_words_watch(&monitor);
+#ifdef VH_DEBUG_MONITOR
+    (void)vh_breakout_prepare(NULL);
+#endif
     vh_monitor_serve(&monitor);
     _exit(0);
 }

@@ -77,6 +77,12 @@ int32_t vh_monitor_open_modules(struct vh_monitor *monitor, char *const *paths, 
 int32_t vh_monitor_module_request(struct vh_monitor *monitor, struct vh_wire *in,
                                   struct vh_wire *out, struct vmmhpc_error *err);
 
+#ifdef VH_DEBUG_MONITOR
+/* break_out.c: VH_REQUEST_TEST, the number of an attempt; how it went, its name, what stopped it.
+ */
+int32_t vh_monitor_break_out(struct vh_wire *in, struct vh_wire *out, struct vmmhpc_error *err);
+#endif
+
 /* words.c: what is left in the status page when the process ends. */
 /** From now on a fatal signal leaves its reason in the page. One monitor a process: handlers have
  * nothing but a global to look at. */

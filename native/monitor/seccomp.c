@@ -79,8 +79,8 @@ static void check_requests(struct program *program, enum vh_seccomp_kind kind)
 
 static void check_fcntl(struct program *program)
 {
-    static const uint32_t commands[] = {F_DUPFD_CLOEXEC, F_GETFD, F_SETFD,
-                                        F_GETFL,         F_SETFL, F_OFD_SETLK};
+    static const uint32_t commands[] = {F_DUPFD_CLOEXEC, F_GETFD,     F_SETFD,    F_GETFL,
+                                        F_SETFL,         F_OFD_SETLK, F_ADD_SEALS};
     load(program, ARG(1));
     for (uint32_t i = 0; i < VH_COUNT(commands); i++) {
         allow_value(program, commands[i]);

@@ -34,13 +34,16 @@ static const struct vh_seccomp_call calls[] = {
     CALL(read, S | C | V | I),
     CALL(ppoll, I),
     CALL(poll, S | C | I),
+#ifdef __GLIBC__
     CALL(epoll_wait, I),
+#else
+    CALL(epoll_pwait, I), /* musl's epoll_wait() */
+#endif
     CALL(io_uring_enter, S | C | V | I), /* vCPUs: a reset of the device waits for its requests */
     CALL(readv, I),
     CALL(writev, I),
-    CALL(preadv, S | D),
+    CALL(preadv, S | C | I | D), /* pread() too: vh_pread() */
     CALL(pwritev, C | S | D),
-    CALL(pread64, S | C | I),
     CALL(fdatasync, S | C | I | D),
     CALL(fallocate, S | C | I | D),
     CALL(lseek, S),
@@ -50,8 +53,8 @@ static const struct vh_seccomp_call calls[] = {
     CALL(sendto, I),
     CALL(shutdown, I),
     CALL(accept4, S | C),
-    CALL(getsockopt, S), /* is it a socket of the right kind? */
     CHECKED(socketpair, S | C, UNIX),
+    CALL(getsockopt, S), /* what kind of socket a network was given */
     CALL(close, S | C | V | I),
     CHECKED(fcntl, S | C, FCNTL),
 /* What the C library makes of fstat(). */
@@ -68,14 +71,20 @@ static const struct vh_seccomp_call calls[] = {
     CALL(memfd_create, S),
     CALL(ftruncate, S),
     CHECKED(mmap, ALL, NO_EXEC),
+#ifndef __GLIBC__
     CHECKED(mprotect, ALL, NO_EXEC), /* how the heap of musl grows */
+#endif
     CALL(munmap, ALL),
     CALL(brk, ALL),
     CALL(madvise, ALL),
     CALL(mbind, S),
     CALL(sched_setaffinity, S),
     CALL(sched_yield, I),
-    CALL(sysinfo, S | I), /* I/O: qsort() of the C library asks how much memory there is */
+#ifdef __GLIBC__
+    CALL(sysinfo, S | I), /* I/O: its qsort() asks how much memory there is */
+#else
+    CALL(sysinfo, S),
+#endif
     CALL(getrandom, S | I),
     CALL(gettid, V),
     CALL(getpid, V),
@@ -151,6 +160,12 @@ static const struct vh_seccomp_request requests[] = {
 
 /* Calls that nobody may make and that an attacker would try: for messages only. */
 static const struct vh_seccomp_call others[] = {
+    CALL(mprotect, 0),
+    CALL(newfstatat, 0), /* what is above for one C library only, too */
+    CALL(fstat, 0),
+    CALL(pread64, 0),
+    CALL(fsync, 0),
+    CALL(setsockopt, 0),
     CALL(open, 0),
     CALL(openat, 0),
     CALL(openat2, 0),
@@ -264,7 +279,7 @@ const char *vh_seccomp_check_text(enum vh_seccomp_check check)
         "requests as below",
         "nothing executable",
         "of a descriptor",
-        "duplicate, flags, lock",
+        "duplicate, flags, lock, seals",
         "AF_UNIX",
         "the kick, to itself",
         "PR_SET_SECCOMP",

@@ -13,7 +13,9 @@
 #define LAST_OUTPUT_NS 10000000000ull
 #define STEP_MS 5
 
-static void answer(struct vh_monitor *monitor, int fd, const struct vh_wire *in,
+/* False: the client is not worth waiting for. One that asks and does not read would hold up all
+ * others; one that has gone does not miss the answer. */
+static bool answer(struct vh_monitor *monitor, int fd, const struct vh_wire *in,
                    struct vh_wire *out, int32_t status, const struct vmmhpc_error *err)
 {
     if (status == VMMHPC_OK && out->bad) {
@@ -34,8 +36,9 @@ static void answer(struct vh_monitor *monitor, int fd, const struct vh_wire *in,
         .sys_errno = status == VMMHPC_OK ? 0 : err->sys_errno,
         .value = status == VMMHPC_OK ? 0 : err->value,
     };
-    (void)vh_wire_send(fd, out); /* a client that has gone does not miss it */
+    int failed = vh_wire_send(fd, out, false);
     vh_wire_close_fds(out);
+    return failed == 0;
 }
 
 static int32_t carry_out(struct vh_monitor *monitor, bool starter, struct vh_wire *in,
@@ -60,6 +63,11 @@ static int32_t carry_out(struct vh_monitor *monitor, bool starter, struct vh_wir
     if (monitor->vm == NULL) {
         return vh_fail(err, VMMHPC_E_STATE, 0, in->head.type, "there is no machine yet");
     }
+#ifdef VH_DEBUG_MONITOR
+    if (in->head.type == VH_REQUEST_TEST) {
+        return vh_monitor_break_out(in, out, err);
+    }
+#endif
     return vh_monitor_request(monitor, in, out, err);
 }
 
@@ -71,7 +79,7 @@ static bool may_ask(const struct vh_monitor *monitor, uint32_t sender)
     return sender != VH_NO_SENDER && (sender == monitor->owner || sender == 0);
 }
 
-/* False: the client has gone, talks nonsense, or is not the owner. */
+/* False: the client has gone, talks nonsense, does not listen, or is not the owner. */
 bool vh_monitor_message(struct vh_monitor *monitor, int fd, bool starter)
 {
     struct vh_wire in;
@@ -92,8 +100,7 @@ bool vh_monitor_message(struct vh_monitor *monitor, int fd, bool starter)
     }
     int32_t status = carry_out(monitor, starter, &in, &out, &err);
     vh_wire_close_fds(&in);
-    answer(monitor, fd, &in, &out, status, &err);
-    return true;
+    return answer(monitor, fd, &in, &out, status, &err);
 }
 
 static void accept_client(struct vh_monitor *monitor)

@@ -79,16 +79,25 @@ static void on_fault(int number)
     _exit(128 + number);
 }
 
+/* Of a call that has no name here; stdio may not be used. */
+static const char *digits_of(uint32_t number, char *text, size_t bytes)
+{
+    char *at = text + bytes - 1;
+    *at = '\0';
+    do {
+        *--at = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0 && at > text);
+    return at;
+}
+
 static void on_forbidden(enum vh_seccomp_kind kind, uint32_t number)
 {
+    char digits[16];
     const char *name = vh_seccomp_name(number);
-    char digits[8] = "no. ";
     (void)kind;
-    for (uint32_t i = 4, n = 100; i < 7; i++, n /= 10) {
-        digits[i] = (char)('0' + number / n % 10);
-    }
-    last_words(SIGSYS, number,
-               "a system call that its jail forbids: ", name[0] != '\0' ? name : digits);
+    last_words(SIGSYS, number, "a system call that its jail forbids: ",
+               name[0] != '\0' ? name : digits_of(number, digits, sizeof(digits)));
 }
 
 void vh_words_watch(struct vh_monitor *monitor)

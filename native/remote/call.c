@@ -13,6 +13,7 @@
 
 /* A monitor answers within milliseconds; only making and loading a large machine takes longer. */
 #define PATIENCE_S 120
+#define STALE_MAX 64
 
 int32_t vh_remote_new(int fd, struct vmmhpc **out, struct vmmhpc_error *err)
 {
@@ -28,6 +29,7 @@ int32_t vh_remote_new(int fd, struct vmmhpc **out, struct vmmhpc_error *err)
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
     remote->fd = fd;
+    remote->page_fd = -1;
     remote->stats_fd = -1;
     remote->events_fd = -1;
     remote->remote.ops = &vh_client_ops;
@@ -39,12 +41,12 @@ int32_t vh_remote_new(int fd, struct vmmhpc **out, struct vmmhpc_error *err)
 void vh_remote_destroy(struct vmmhpc *vm)
 {
     struct vh_client *remote = vh_client_of(vm);
-    if (remote->starter && remote->page != NULL) {
+    if (remote->starter) {
         (void)vh_remote_simple(vm, VH_REQUEST_QUIT, NULL); /* nobody else can know of it */
     }
     (void)close(remote->fd);
-    if (remote->page != NULL) {
-        (void)munmap(remote->page, sizeof(*remote->page));
+    if (remote->page_fd >= 0) {
+        (void)close(remote->page_fd);
     }
     if (remote->stats != NULL) {
         (void)munmap(remote->stats, remote->stats_bytes);
@@ -60,12 +62,21 @@ void vh_remote_destroy(struct vmmhpc *vm)
     free(vm);
 }
 
+bool vh_remote_page(const struct vmmhpc *vm, struct vmmhpc_status_page *page)
+{
+    int fd = vh_client_of(vm)->page_fd;
+    if (fd < 0 || pread(fd, page, sizeof(*page), 0) != (ssize_t)sizeof(*page)) {
+        memset(page, 0, sizeof(*page));
+        return false;
+    }
+    return true;
+}
+
 static int32_t gone(const struct vmmhpc *vm, int failed, struct vmmhpc_error *err)
 {
     char text[160] = "";
-    if (vh_client_of(vm)->page != NULL) {
-        struct vmmhpc_status_page page;
-        memcpy(&page, vh_client_of(vm)->page, sizeof(page));
+    struct vmmhpc_status_page page;
+    if (vh_remote_page(vm, &page)) {
         vh_status_text(&page, false, text, sizeof(text));
     }
     if (failed == EAGAIN || failed == EWOULDBLOCK) {
@@ -75,16 +86,18 @@ static int32_t gone(const struct vmmhpc *vm, int failed, struct vmmhpc_error *er
                    text[0] == '\0' ? "" : ": ", text);
 }
 
-/* Answers to requests that were given up come late and are passed over. */
+/* Answers to requests that were given up come late and are passed over; a monitor that its guest
+ * has taken over may send them for ever. */
 static int receive(struct vh_client *remote, uint32_t type, struct vh_wire *in)
 {
-    for (;;) {
+    for (uint32_t stale = 0; stale < STALE_MAX; stale++) {
         int failed = vh_wire_receive(remote->fd, in, true);
         if (failed != 0 || (in->head.sequence == remote->sequence && in->head.type == type)) {
             return failed;
         }
         vh_wire_close_fds(in);
     }
+    return EBADMSG;
 }
 
 static int32_t check_answer(struct vh_wire *in, struct vmmhpc_error *err)
@@ -131,7 +144,7 @@ int32_t vh_remote_call(struct vmmhpc *vm, uint32_t type, const struct vh_wire *o
         .type = type,
         .sequence = ++remote->sequence,
     };
-    int failed = vh_wire_send(remote->fd, &request);
+    int failed = vh_wire_send(remote->fd, &request, true);
     if (failed == 0) {
         failed = receive(remote, type, in);
     }

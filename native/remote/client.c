@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests to a running machine in a monitor. */
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,12 +24,13 @@ static bool hung_up(const struct vh_client *remote)
 uint32_t vh_remote_state(const struct vmmhpc *vm)
 {
     const struct vh_client *remote = vh_client_of(vm);
-    if (remote->page == NULL) {
-        return VMMHPC_STATE_CREATED;
-    }
     bool dead = hung_up(remote); /* first: a page that is written later is the last word */
-    uint32_t phase = __atomic_load_n(&remote->page->phase, __ATOMIC_ACQUIRE);
-    uint32_t state = __atomic_load_n(&remote->page->state, __ATOMIC_ACQUIRE);
+    struct vmmhpc_status_page page;
+    if (!vh_remote_page(vm, &page)) {
+        return dead ? VMMHPC_STATE_CRASHED : VMMHPC_STATE_CREATED;
+    }
+    uint32_t phase = page.phase;
+    uint32_t state = page.state;
     if (phase == VMMHPC_PHASE_FAILED || (dead && state < VMMHPC_STATE_STOPPED)) {
         return VMMHPC_STATE_CRASHED;
     }
@@ -37,11 +39,9 @@ uint32_t vh_remote_state(const struct vmmhpc *vm)
 
 static void stop_info(const struct vmmhpc *vm, struct vmmhpc_stop_info *info)
 {
-    struct vmmhpc_status_page page = {0};
-    if (vh_client_of(vm)->page != NULL) {
-        memcpy(&page, vh_client_of(vm)->page, sizeof(page));
-    }
-    uint32_t state = vh_remote_state(vm);
+    struct vmmhpc_status_page page;
+    uint32_t state = vh_remote_state(vm); /* first, for the same reason */
+    (void)vh_remote_page(vm, &page);
     const bool told = page.phase != VMMHPC_PHASE_FAILED && page.state >= VMMHPC_STATE_STOPPED;
     if (told || state != VMMHPC_STATE_CRASHED) {
         *info = page.stop;
@@ -87,8 +87,12 @@ static int32_t await_end(struct vmmhpc *vm, int64_t timeout_ms, struct vmmhpc_er
         int32_t status = events(vm, &fd, err);
         if (status == VMMHPC_OK) {
             (void)pthread_mutex_lock(&remote->lock);
-            remote->events_fd = fd;
+            bool first = remote->events_fd < 0; /* others may wait, too */
+            remote->events_fd = first ? fd : remote->events_fd;
             (void)pthread_mutex_unlock(&remote->lock);
+            if (!first) {
+                (void)close(fd);
+            }
         } else if (vh_remote_state(vm) < VMMHPC_STATE_STOPPED) {
             return status;
         }
@@ -138,16 +142,28 @@ static int32_t map_stats(struct vmmhpc *vm)
         return status;
     }
     void *base = MAP_FAILED;
-    if (fstat(fd, &info) == 0 && info.st_size >= (off_t)sizeof(struct vmmhpc_stats_page)) {
+    /* What can be cut off under a mapping is not mapped. */
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals >= 0 && (seals & F_SEAL_SHRINK) != 0 && fstat(fd, &info) == 0 &&
+        info.st_size >= (off_t)sizeof(struct vmmhpc_stats_page)) {
         base = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
     }
     if (base == MAP_FAILED) {
         (void)close(fd);
         return VMMHPC_E_IO;
     }
-    remote->stats = base;
-    remote->stats_bytes = (uint64_t)info.st_size;
-    remote->stats_fd = fd;
+    (void)pthread_mutex_lock(&remote->lock);
+    bool first = remote->stats == NULL;
+    if (first) {
+        remote->stats_bytes = (uint64_t)info.st_size;
+        remote->stats_fd = fd;
+        remote->stats = base;
+    }
+    (void)pthread_mutex_unlock(&remote->lock);
+    if (!first) {
+        (void)munmap(base, (size_t)info.st_size);
+        (void)close(fd);
+    }
     return VMMHPC_OK;
 }
 
@@ -298,9 +314,11 @@ int32_t vmmhpc_monitor_info(struct vmmhpc *vm, struct vmmhpc_monitor_info *info,
     info->console_attached = vh_get_u32(&in);
     info->clients = vh_get_u32(&in);
     info->memory_bytes = vh_get_u64(&in);
-    info->pid = vh_client_of(vm)->page->pid;
-    info->started_ns = vh_client_of(vm)->page->started_ns;
-    memcpy(info->name, vh_client_of(vm)->page->name, sizeof(info->name));
+    struct vmmhpc_status_page page;
+    (void)vh_remote_page(vm, &page);
+    info->pid = page.pid;
+    info->started_ns = page.started_ns;
+    memcpy(info->name, page.name, sizeof(info->name));
     info->name[sizeof(info->name) - 1] = '\0';
     return vh_wire_done(&in) ? VMMHPC_OK : vh_remote_nonsense(&in, err);
 }

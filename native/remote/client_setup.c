@@ -98,6 +98,9 @@ static int32_t put_content(struct request *request, const char *name, const void
     const uint8_t *at = content;
     while (bytes > 0) {
         ssize_t written = write(fd, at, bytes);
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
         if (written <= 0) {
             int failed = errno;
             (void)close(fd);

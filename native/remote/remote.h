@@ -17,8 +17,8 @@ struct vh_client {
     uint32_t sequence;
     bool starter; /* the machine is not on its own yet */
     uint32_t image_kind;
-    struct vmmhpc_status_page *page; /* mapped; read-only but for the starter */
-    void *stats;                     /* mapped at the first use, or NULL */
+    int page_fd; /* the status file. Not mapped: a monitor that was taken over could cut it off */
+    void *stats; /* mapped at the first use, or NULL */
     uint64_t stats_bytes;
     int stats_fd;
     int events_fd; /* of vmmhpc_wait(), -1 until it is needed */
@@ -44,6 +44,8 @@ int32_t vh_remote_fd(struct vmmhpc *vm, uint32_t type, const struct vh_wire *out
                      uint64_t *number, struct vmmhpc_error *err);
 /** For an answer that was understood in part: E_IO. */
 int32_t vh_remote_nonsense(struct vh_wire *in, struct vmmhpc_error *err);
+/** The status page as it is now; false, and zeroes, where there is none. */
+bool vh_remote_page(const struct vmmhpc *vm, struct vmmhpc_status_page *page);
 void vh_remote_destroy(struct vmmhpc *vm);
 uint32_t vh_remote_state(const struct vmmhpc *vm);
 

@@ -5,12 +5,13 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -23,6 +24,7 @@
 #define HISTORY_DEFAULT 16384u
 #define HISTORY_HEADER 64u
 #define HELLO_PATIENCE_MS 60000
+#define CONNECT_PATIENCE_S 60
 #define MONITOR_FD 3 /* where vmm-hpc finds its starter */
 
 /* What a monitor is given: all are closed here once it has them. */
@@ -143,32 +145,54 @@ static int32_t make_outfit(struct outfit *outfit, const struct vmmhpc_monitor *m
     return VMMHPC_OK;
 }
 
-static int32_t map_page(struct vh_client *remote, int fd, int prot, struct vmmhpc_error *err)
+/* The descriptor stays the caller's. */
+static int32_t keep_page(struct vh_client *remote, int fd, struct vmmhpc_error *err)
 {
     struct stat info;
-    if (fstat(fd, &info) != 0 || info.st_size < (off_t)sizeof(*remote->page)) {
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) ||
+        info.st_size < (off_t)sizeof(struct vmmhpc_status_page)) {
         return vh_fail(err, VMMHPC_E_IO, 0, 0, "the monitor's status page is too short");
     }
-    void *base = mmap(NULL, sizeof(*remote->page), prot, MAP_SHARED, fd, 0);
-    if (base == MAP_FAILED) {
-        return vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "cannot map the monitor's status page");
-    }
-    remote->page = base;
-    return VMMHPC_OK;
+    remote->page_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    return remote->page_fd >= 0 ? VMMHPC_OK
+                                : vh_fail(err, VMMHPC_E_SYSCALL, errno, 0,
+                                          "no descriptor for the monitor's status page");
 }
 
-static void first_words(struct vmmhpc_status_page *page, const char *name)
+static int32_t write_page(const struct vh_client *remote, const void *data, size_t bytes,
+                          size_t offset, struct vmmhpc_error *err)
+{
+    if (pwrite(remote->page_fd, data, bytes, (off_t)offset) == (ssize_t)bytes) {
+        return VMMHPC_OK;
+    }
+    return vh_fail(err, VMMHPC_E_IO, errno, 0, "cannot write the monitor's status page");
+}
+
+static int32_t first_words(const struct vh_client *remote, const char *name,
+                           struct vmmhpc_error *err)
 {
     struct timespec now = {0, 0};
     (void)clock_gettime(CLOCK_REALTIME, &now);
-    *page = (struct vmmhpc_status_page){
+    struct vmmhpc_status_page page = {
         .magic = VMMHPC_STATUS_MAGIC,
         .version = 1,
-        .bytes = sizeof(*page),
+        .bytes = sizeof(page),
         .started_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
-        .stop = {.size = sizeof(page->stop)},
+        .stop = {.size = sizeof(page.stop)},
     };
-    (void)snprintf(page->name, sizeof(page->name), "%s", name);
+    (void)snprintf(page.name, sizeof(page.name), "%s", name);
+    return write_page(remote, &page, sizeof(page), 0, err);
+}
+
+/* Who it is. The rest of the page is the monitor's by now. */
+static int32_t second_words(const struct vh_client *remote, uint32_t pid, struct vmmhpc_error *err)
+{
+    const uint64_t start = vh_process_start(pid);
+    int32_t status =
+        write_page(remote, &pid, sizeof(pid), offsetof(struct vmmhpc_status_page, pid), err);
+    return status == VMMHPC_OK ? write_page(remote, &start, sizeof(start),
+                                            offsetof(struct vmmhpc_status_page, pid_start), err)
+                               : status;
 }
 
 /* ------------------------------------------------------------------ the process */
@@ -183,27 +207,25 @@ static int32_t run(const struct vmmhpc_monitor *monitor, int theirs, pid_t *pid,
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t none;
-    sigset_t all;
     (void)snprintf(without, sizeof(without), "%u", monitor->jail_without);
     for (uint32_t i = 0; i < monitor->module_count; i++) {
         argv[3 + i] = (char *)(uintptr_t)monitor->modules[i];
     }
     (void)sigemptyset(&none);
-    (void)sigfillset(&all);
     int failed = posix_spawn_file_actions_init(&actions);
     if (failed != 0) {
         return vh_fail(err, VMMHPC_E_NO_MEMORY, failed, 0, "no memory to start a monitor");
     }
     failed = posix_spawnattr_init(&attr);
     if (failed == 0) {
-        (void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                  POSIX_SPAWN_SETSID);
+        /* What is ignored here, its jail puts right. */
+        (void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
         (void)posix_spawnattr_setsigmask(&attr, &none);
-        (void)posix_spawnattr_setsigdefault(&attr, &all);
+        /* First: it may be one of those that are replaced. */
+        failed = posix_spawn_file_actions_adddup2(&actions, theirs, MONITOR_FD);
         (void)posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
         (void)posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_RDWR, 0);
         (void)posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_RDWR, 0);
-        failed = posix_spawn_file_actions_adddup2(&actions, theirs, MONITOR_FD);
         if (failed == 0) {
             failed = posix_spawn(pid, monitor->program, &actions, &attr, argv, env);
         }
@@ -214,6 +236,12 @@ static int32_t run(const struct vmmhpc_monitor *monitor, int theirs, pid_t *pid,
                        : vh_fail(err, failed == ENOENT ? VMMHPC_E_UNSUPPORTED : VMMHPC_E_SYSCALL,
                                  failed, 0, "cannot run the monitor %.150s: %s", monitor->program,
                                  vh_errno_text(failed));
+}
+
+static void reap(pid_t child)
+{
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
+    }
 }
 
 /* The monitor's first message says that it is in its jail, or why it is not. */
@@ -315,11 +343,13 @@ static int32_t bring_up(struct vmmhpc *vm, const struct vmmhpc_config *config,
     struct vh_client *remote = vh_client_of(vm);
     pid_t child = -1;
     uint32_t pid = 0;
-    int32_t status = map_page(remote, outfit->status, PROT_READ | PROT_WRITE, err);
+    int32_t status = keep_page(remote, outfit->status, err);
+    if (status == VMMHPC_OK) {
+        status = first_words(remote, monitor->name, err);
+    }
     if (status != VMMHPC_OK) {
         return status;
     }
-    first_words(remote->page, monitor->name);
     status = run(monitor, outfit->theirs, &child, err);
     if (status != VMMHPC_OK) {
         return status;
@@ -331,15 +361,16 @@ static int32_t bring_up(struct vmmhpc *vm, const struct vmmhpc_config *config,
         (void)kill(child, SIGKILL);
     }
     if (status != VMMHPC_OK || (uint32_t)child != pid) {
-        (void)waitpid(child, NULL, 0); /* what had to start the jailed process, and has */
+        reap(child); /* what had to start the jailed process, and has */
     }
     if (status != VMMHPC_OK) {
         return status;
     }
     remote->starter = true;
-    remote->page->pid = pid;
-    remote->page->pid_start = vh_process_start(pid);
-    status = adopt(vm, outfit, monitor->disks, err);
+    status = second_words(remote, pid, err);
+    if (status == VMMHPC_OK) {
+        status = adopt(vm, outfit, monitor->disks, err);
+    }
     return status == VMMHPC_OK ? vh_remote_create(vm, config, err) : status;
 }
 
@@ -387,6 +418,11 @@ static int32_t connect_to(const char *directory, int *fd, struct vmmhpc_error *e
     }
     socket_address(&address, at);
     int made = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    /* A monitor that is stopped takes no more connections than its queue holds. */
+    const struct timeval patience = {.tv_sec = CONNECT_PATIENCE_S};
+    if (made >= 0) {
+        (void)setsockopt(made, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    }
     int failed =
         made < 0 || connect(made, (struct sockaddr *)&address, sizeof(address)) != 0 ? errno : 0;
     (void)close(at);
@@ -418,7 +454,7 @@ static int32_t meet(struct vmmhpc *vm, struct vmmhpc_error *err)
     if (status != VMMHPC_OK) {
         return status;
     }
-    status = map_page(vh_client_of(vm), page, PROT_READ, err);
+    status = keep_page(vh_client_of(vm), page, err);
     (void)close(page);
     if (status == VMMHPC_OK) {
         status = vmmhpc_monitor_info(vm, &info, err);

@@ -130,7 +130,7 @@ union control {
     struct cmsghdr align;
 };
 
-int vh_wire_send(int fd, const struct vh_wire *wire)
+int vh_wire_send(int fd, const struct vh_wire *wire, bool wait)
 {
     if (wire->bad) {
         return EMSGSIZE;
@@ -153,7 +153,7 @@ int vh_wire_send(int fd, const struct vh_wire *wire)
     }
     ssize_t sent = 0;
     do {
-        sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+        sent = sendmsg(fd, &message, MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT));
     } while (sent < 0 && errno == EINTR);
     return sent >= 0 ? 0 : errno;
 }

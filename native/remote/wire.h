@@ -66,8 +66,9 @@ int vh_get_fd(struct vh_wire *wire);
 /** All was read and nothing was wrong? */
 bool vh_wire_done(const struct vh_wire *wire);
 
-/** One message; 0 or an errno. EPIPE: the other side has gone. */
-int vh_wire_send(int fd, const struct vh_wire *wire);
+/** One message; 0 or an errno. EPIPE: the other side has gone. EAGAIN: it does not read, and `wait`
+ *  is false, or the socket's time-out has passed. */
+int vh_wire_send(int fd, const struct vh_wire *wire, bool wait);
 /** One message into wire->data; 0 or an errno: EPIPE at the end, EBADMSG for what is none. EAGAIN
  *  after the socket's time-out, or where nothing is there and `wait` is false. */
 int vh_wire_receive(int fd, struct vh_wire *wire, bool wait);

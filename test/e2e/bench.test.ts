@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type BootResult, verdicts } from "../../bench/boot/result.js";
 import type { ExitResult } from "../../bench/exit/result.js";
+import { type FootprintResult, GOAL } from "../../bench/footprint/result.js";
 import type { ListResult } from "../../bench/list/result.js";
 import { packageRoot } from "../../src/ffi/library.js";
 import { currentPlace, FULL } from "../support/places.js";
@@ -104,6 +105,19 @@ describe("benchmarks", () => {
         }
         expect(verdicts(result).map(({ own }) => own)).toEqual(["V3M, library", "V3M, v2m run"]);
         expect(svg).toContain("</svg>");
+      },
+      BOOT_LIMIT_MS,
+    );
+    test(
+      "bench:footprint: 200 machines at once, each with an answer of its own",
+      async () => {
+        const { result, text } = await bench<FootprintResult>("footprint", "--quick");
+        expect(result.schema).toBe("v3m-bench-footprint/1");
+        expect(result.crowd).toMatchObject({ count: 200, answered: 200, alive: 200, left: 0 });
+        const [own] = result.one.v3m ?? [];
+        expect(own?.anonymous).toBeLessThanOrEqual(GOAL.anonymousKiB << 10);
+        expect(own?.pss).toBeLessThanOrEqual(GOAL.pssKiB << 10);
+        expect(text).toContain("200 answered their own tokens");
       },
       BOOT_LIMIT_MS,
     );

@@ -20,6 +20,8 @@ const MIB = 1 << 20;
 export const GUEST_MODULES = ["virtio_blk", "virtio_net", "virtio_rng", "virtio_balloon"];
 const TAP_HOST = "10.9.0.1";
 const TAP_GUEST = "10.9.0.2";
+const USER_MAC = "52:54:00:00:00:01";
+const TAP_MAC = "52:54:00:00:00:02";
 /** Of the three disks: served by io_uring, by a thread, and an overlay. */
 const DISKS = ["vda", "vdb", "vdc"];
 
@@ -51,19 +53,26 @@ async function checkDisks(guest: LinuxGuest): Promise<void> {
   }
 }
 
+/** Which of two drivers comes first is not sure. */
+async function interfaceOf(guest: LinuxGuest, mac: string): Promise<string> {
+  return (await guest.sh(`grep -l ${mac} /sys/class/net/*/address`)).split("/")[4] ?? "";
+}
+
 /** By passt, which gives the address and the gateway, at which this computer is. */
 async function checkNetwork(guest: LinuxGuest, content: Buffer, port: number): Promise<void> {
+  const name = await interfaceOf(guest, USER_MAC);
   const script =
     '#!/bin/sh\\n[ "$1" = bound ] && ip addr add $ip/$mask dev $interface && ip route add default via $router\\nexit 0\\n';
-  await guest.sh(`printf '${script}' >/tmp/lease; chmod 755 /tmp/lease; ip link set eth0 up`);
-  await guest.sh("udhcpc -f -n -q -i eth0 -s /tmp/lease");
+  await guest.sh(`printf '${script}' >/tmp/lease; chmod 755 /tmp/lease; ip link set ${name} up`);
+  await guest.sh(`udhcpc -f -n -q -t 20 -i ${name} -s /tmp/lease`);
   const gateway = "$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p')";
   const sum = await guest.sh(`wget -q -O - http://${gateway}:${port}/ | md5sum | cut -c1-32`);
   assert.equal(sum, createHash("md5").update(content).digest("hex"));
 }
 
 async function checkTap(guest: LinuxGuest): Promise<void> {
-  await guest.sh(`ip addr add ${TAP_GUEST}/24 dev eth1; ip link set eth1 up`);
+  const name = await interfaceOf(guest, TAP_MAC);
+  await guest.sh(`ip addr add ${TAP_GUEST}/24 dev ${name}; ip link set ${name} up`);
   assert.match(await guest.sh(`ping -c 2 -W 20 ${TAP_HOST}`), /2 packets received/);
 }
 
@@ -106,7 +115,10 @@ export async function useEveryDevice({ directory, kernel, initrd, tap = false }:
         { path: path("vdb"), ioUring: false },
         { path: path("vdc"), overlay: path("overlay") },
       ],
-      nets: [{ kind: "user" }, ...(tap ? [{ kind: "tap", name: "v3mm%d", vhost: true } as const] : [])],
+      nets: [
+        { kind: "user", mac: USER_MAC },
+        ...(tap ? [{ kind: "tap", name: "v3mm%d", vhost: true, mac: TAP_MAC } as const] : []),
+      ],
       rng: true,
       balloon: true,
       monitor: { directory: path("monitor") },

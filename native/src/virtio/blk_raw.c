@@ -216,7 +216,7 @@ static uint32_t probe(int fd, uint8_t *buffer, uint32_t length, bool address)
 {
     for (uint32_t alignment = SECTOR; alignment <= 4096; alignment *= 2) {
         uint8_t *at = address ? buffer + alignment : buffer;
-        if (pread(fd, at, address ? length : alignment, 0) >= 0) {
+        if (vh_pread(fd, at, address ? length : alignment, 0) >= 0) {
             return alignment;
         }
     }
