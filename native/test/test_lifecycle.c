@@ -197,6 +197,7 @@ TEST(lifecycle_handlers_may_not_wait_for_themselves)
     sigset_t kick = block_kicks();
     vm->vcpus[0].pid = getpid();
     vm->vcpus[0].tid = gettid();
+    vm->vcpus[0].runner = pthread_self();
     CHECK_ERROR(vmmhpc_device_remove(vm, id, &err), &err, VMMHPC_E_STATE, "device handler");
     CHECK_ERROR(vmmhpc_pause(vm, &err), &err, VMMHPC_E_STATE, "device handler");
     CHECK_OK(vmmhpc_stop(vm, &err), &err); /* this it may */
@@ -232,6 +233,7 @@ TEST(lifecycle_kicks_do_not_pile_up)
 
     vm->vcpus[0].pid = getpid();
     vm->vcpus[0].tid = gettid();
+    vm->vcpus[0].runner = pthread_self();
     for (int i = 0; i < 100; i++) {
         vh_kick_all(vm);
     }

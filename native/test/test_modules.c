@@ -521,6 +521,7 @@ TEST(modules_vcpus_may_not_change_them)
     id = attach(vm);
     vm->vcpus[0].active = true;
     vm->vcpus[0].tid = gettid();
+    vm->vcpus[0].runner = pthread_self();
     CHECK_ERROR(vmmhpc_module_remove(vm, id, &err), &err, VMMHPC_E_STATE, "vCPU's thread");
     CHECK_ERROR(vmmhpc_module_attach(vm, &good, "", &other, &err), &err, VMMHPC_E_STATE, "");
     CHECK_EQ(probe.host->remove_part(probe.host->context, probe.device_part), VMMHPC_E_STATE);
