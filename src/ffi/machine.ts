@@ -33,7 +33,7 @@ export function vmmError(status: number, err?: Uint8Array): VmmError {
   });
 }
 
-export function checked(call: (err: Uint8Array) => number): void {
+function checked(call: (err: Uint8Array) => number): void {
   const err = newError();
   const status = call(err);
   if (status < 0) {
@@ -41,7 +41,7 @@ export function checked(call: (err: Uint8Array) => number): void {
   }
 }
 
-export function checkedAsync(
+function checkedAsync(
   start: (err: Uint8Array, done: (error: Error | null, status: number) => void) => void,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -59,7 +59,7 @@ export function checkedAsync(
 }
 
 /** Keeps what a structure points to alive while a native call runs: addresses do not count as references. */
-export class Arena {
+class Arena {
   readonly #kept: ArrayBufferView[] = [];
 
   address(memory: ArrayBufferView): bigint {
@@ -104,8 +104,9 @@ export interface MachineConfig {
   readonly kvmPath?: string;
 }
 
-/** struct vmmhpc_config; what it points to is kept by the arena. */
-export function configStruct(config: MachineConfig, arena: Arena): Uint8Array {
+/** Create a machine; the caller owns the handle. */
+export function create(config: MachineConfig): MachineHandle {
+  const arena = new Arena();
   const memory = new Uint8Array(L.VmmhpcMemory.size * Math.max(1, config.memory.length));
   config.memory.forEach((spec, i) => {
     L.VmmhpcMemory.write(viewOf(memory), i * L.VmmhpcMemory.size, {
@@ -117,7 +118,7 @@ export function configStruct(config: MachineConfig, arena: Arena): Uint8Array {
     });
   });
   const pin = Int32Array.from(config.pin ?? []);
-  return L.VmmhpcConfig.alloc({
+  const native = L.VmmhpcConfig.alloc({
     size: L.VmmhpcConfig.size,
     cpus: config.cpus,
     cores_per_socket: config.coresPerSocket ?? 0,
@@ -129,12 +130,6 @@ export function configStruct(config: MachineConfig, arena: Arena): Uint8Array {
     pin_count: pin.length,
     kvm_path: arena.text(config.kvmPath),
   });
-}
-
-/** Create a machine; the caller owns the handle. */
-export function create(config: MachineConfig): MachineHandle {
-  const arena = new Arena();
-  const native = configStruct(config, arena);
   const out = new BigUint64Array(1);
   try {
     checked((err) => machine.create(native, out, err));
@@ -168,8 +163,9 @@ export interface BootSpec {
 const pathOf = (from: string | Uint8Array | undefined) => (typeof from === "string" ? from : undefined);
 const bytesOf = (from: string | Uint8Array | undefined) => (typeof from === "string" ? undefined : from);
 
-function bootStruct(boot: BootSpec, arena: Arena): Uint8Array {
-  return L.VmmhpcBoot.alloc({
+export function load(vm: MachineHandle, boot: BootSpec): void {
+  const arena = new Arena();
+  const native = L.VmmhpcBoot.alloc({
     size: L.VmmhpcBoot.size,
     kind: boot.kind ?? L.ImageKind.AUTO,
     kernel_path: arena.text(pathOf(boot.kernel)),
@@ -181,24 +177,8 @@ function bootStruct(boot: BootSpec, arena: Arena): Uint8Array {
     cmdline: arena.text(boot.cmdline),
     load_address: boot.loadAddress ?? 0n,
   });
-}
-
-export function load(vm: MachineHandle, boot: BootSpec): void {
-  const arena = new Arena();
-  const native = bootStruct(boot, arena);
   try {
     checked((err) => machine.load(vm, native, err));
-  } finally {
-    arena.release();
-  }
-}
-
-/** As `load`, in a thread of koffi's pool: for a machine in a monitor, which takes its time. */
-export async function loadAsync(vm: MachineHandle, boot: BootSpec): Promise<void> {
-  const arena = new Arena();
-  const native = bootStruct(boot, arena);
-  try {
-    await checkedAsync((err, done) => machine.load.async(vm, native, err, done));
   } finally {
     arena.release();
   }

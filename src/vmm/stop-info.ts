@@ -16,8 +16,7 @@ export type StopCause =
   | "unknown-exit"
   | "run-failed"
   | "reset-failed"
-  | "guest-crash"
-  | "monitor-ended";
+  | "guest-crash";
 
 export interface Registers {
   readonly [name: string]: bigint;
