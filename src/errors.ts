@@ -2,7 +2,10 @@
 /** The errors of the whole toolkit: one base class, a stable code each, a hint where one can be given. */
 import { constants } from "node:os";
 
-/** Stable error codes. The first group is libvmmhpc's (`VMMHPC_E_*`), the second the toolkit's own. */
+/**
+ * Stable error codes, all of them in docs/reference/errors.md. The first group is libvmmhpc's (`VMMHPC_E_*`), the
+ * second the toolkit's own, the third the V3M front end's.
+ */
 export type ErrorCode =
   | "E_INVALID"
   | "E_NO_MEMORY"
@@ -21,6 +24,15 @@ export type ErrorCode =
   | "E_TIMEOUT"
   | "E_NO_LIBRARY"
   | "E_CLOSED"
+  | "E_ABORTED"
+  | "E_BACKEND"
+  | "E_DEFINITION"
+  | "E_EXISTS"
+  | "E_LOCKED"
+  | "E_NOT_FOUND"
+  | "E_STORE"
+  | "E_VERSION"
+  | "E_VM_STATE"
   | (string & {});
 
 /** What an error may carry beside its code and message. */

@@ -27,13 +27,19 @@ function cpuModel(): string {
   return hostFacts().xsave_broken !== 0 ? "host,-xsave" : "host";
 }
 
-function qemu(machine: string, kernel: string, guest: Guest, size: GuestSize): string[] {
+/** Debian's QEMU with one vCPU, nothing that the guest does not need, and the serial port on standard output. */
+export function qemuCommand(
+  machine: string,
+  guest: { kernel: string; initrd?: string; commandLine?: string; memoryMiB: number },
+): string[] {
   return [
     "qemu-system-x86_64",
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-accel", "kvm", "-machine", machine, "-cpu", cpuModel()],
-    ...["-smp", "1", "-m", `${size.memoryMiB}M`, "-serial", "stdio"],
-    ...["-kernel", kernel, "-initrd", guest.initramfs, "-append", commandLine()],
+    ...["-smp", "1", "-m", `${guest.memoryMiB}M`, "-serial", "stdio"],
+    ...["-kernel", guest.kernel],
+    ...(guest.initrd === undefined ? [] : ["-initrd", guest.initrd]),
+    ...(guest.commandLine === undefined ? [] : ["-append", guest.commandLine]),
   ];
 }
 
@@ -58,7 +64,12 @@ export function contenders(guest: Guest, size: GuestSize): Contender[] {
     id: `qemu-${id}`,
     label: `QEMU ${label}`,
     kind,
-    command: qemu(machine, kernel, guest, size),
+    command: qemuCommand(machine, {
+      kernel,
+      initrd: guest.initramfs,
+      commandLine: commandLine(),
+      memoryMiB: size.memoryMiB,
+    }),
   });
   return [
     { id: "v3m", label: "V3M, library", kind: "library", command: [library, ...own] },

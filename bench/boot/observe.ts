@@ -88,12 +88,17 @@ async function writableMappings(smaps: string): Promise<Mapping[]> {
   return found;
 }
 
-/** Guest RAM is the fullest of the mappings that are large enough. */
+/**
+ * Guest RAM is the mapping of exactly its size, as every monitor here makes it; the fullest, where there are more. If
+ * there is none, the fullest of the larger ones.
+ */
 export async function memoryUse(pid: number, ramBytes: number): Promise<MemoryUse | null> {
   const smaps = `/proc/${pid}/smaps`;
+  const size = ({ from, to }: Mapping) => to - from;
   const ram = (await writableMappings(smaps))
-    .filter(({ from, to }) => to - from >= BigInt(ramBytes))
-    .sort((a, b) => b.rss - a.rss)[0];
+    .filter((mapping) => size(mapping) >= BigInt(ramBytes))
+    .map((mapping) => ({ ...mapping, exact: size(mapping) === BigInt(ramBytes) }))
+    .sort((a, b) => Number(b.exact) - Number(a.exact) || b.rss - a.rss)[0];
   if (ram === undefined) return null;
   return { ...(await footprint([ram], smaps)), guestResident: ram.rss, guestHuge: ram.huge };
 }

@@ -13,14 +13,31 @@ export const INSIDE = "inside";
 
 /**
  * Run this same program inside the nested machine, with the results directory shared.
+ * @param memoryMiB of the nested machine; default: its own
  * @returns its exit code
  */
-export function runNested(results: string, args: readonly string[], timeoutSeconds: number): Promise<number> {
+export function runNested(
+  results: string,
+  args: readonly string[],
+  timeoutSeconds: number,
+  memoryMiB?: number,
+): Promise<number> {
   const testbed = join(packageRoot(), "dist/harness/main.js");
   const command = [process.execPath, process.argv[1] ?? "", ...args, `--${INSIDE}`, "--results", results];
+  const memory = memoryMiB === undefined ? [] : ["--memory", `${memoryMiB}M`];
   const child = spawn(
     process.execPath,
-    [testbed, "--no-stdin", "--timeout", String(timeoutSeconds), "--out", results, "--", ...command],
+    [
+      testbed,
+      "--no-stdin",
+      "--timeout",
+      String(timeoutSeconds),
+      ...memory,
+      "--out",
+      results,
+      "--",
+      ...command,
+    ],
     { stdio: ["ignore", "inherit", "inherit"] },
   );
   return new Promise((resolve, reject) => {
@@ -34,9 +51,11 @@ export interface GuestBenchmark<R> {
   /** Fetch and build what there is no network for inside the nested machine. */
   readonly prepare: () => Promise<unknown>;
   readonly measure: () => Promise<R>;
-  readonly show: (result: R) => void;
+  readonly show: (result: R) => void | Promise<void>;
   /** Of a round in the nested machine, at most. */
   readonly secondsPerRound: number;
+  /** Of the nested machine, where that is more than usual. */
+  readonly memoryMiB?: number;
 }
 
 /** A benchmark whose guests need hardware virtualization: on this host's KVM, else in the nested machine. */
@@ -56,13 +75,13 @@ export async function runGuestBenchmark<R extends { readonly host: Environment |
     return;
   }
   if (place === "direct") {
-    show(await measure());
+    await show(await measure());
     return;
   }
   await benchmark.prepare();
   say("in the nested machine: times are an emulator's, ratios and counts are what counts");
   const limit = 300 + benchmark.secondsPerRound * (options.rounds + 2);
-  const code = await runNested(results.directory, options.args, limit);
+  const code = await runNested(results.directory, options.args, limit, benchmark.memoryMiB);
   if (code !== 0) process.exit(code);
-  show({ ...results.readJson<R>(), host: environment() });
+  await show({ ...results.readJson<R>(), host: environment() });
 }

@@ -88,7 +88,7 @@ static void make_disks(void)
             config.overlay_path = disks[i].path;
             config.path = base;
         }
-        MUST(vh_blk_new(&config, &disks[i].device, &err) == VMMHPC_OK);
+        MUST(vh_blk_new(NULL, &config, NULL, &disks[i].device, &err) == VMMHPC_OK);
         MUST(vh_virtio_init(disks[i].device, &err) == VMMHPC_OK);
         disks[i].device->transport = &transport;
     }

@@ -302,7 +302,7 @@ static void plug(const uint8_t *head)
     }
     config.kind = bench.kind;
     config.fd = fds[0];
-    MUST(vh_net_create(&config, &bench.net, &err) == VMMHPC_OK);
+    MUST(vh_net_create(NULL, &config, &bench.net, &err) == VMMHPC_OK);
     (void)close(fds[0]);
     bench.peer = fds[1];
     bench.net->virtio.transport = &TRANSPORT;

@@ -100,7 +100,7 @@ static int32_t make_pmem(uint8_t options, struct vmmhpc_error *err)
                                  .path = path};
 
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", rig.pmem_fd);
-    return vh_pmem_new(&config, &rig.device, err);
+    return vh_pmem_new(NULL, &config, &rig.device, err);
 }
 
 static int32_t make_hvc(uint8_t options, struct vmmhpc_error *err)

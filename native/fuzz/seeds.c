@@ -7,8 +7,11 @@
 #include <sys/stat.h>
 
 #include "../test/packed.h"
+#include "protocol.h"
 #include "vmmhpc.h"
+#include "vmmhpc_devices.h"
 #include "vmmhpc_unpack.h"
+#include "wire.h"
 
 static const char *root;
 static struct image image;
@@ -173,6 +176,23 @@ static void uart(void)
         image.bytes += 3;
     }
     store("uart", "full");
+}
+
+/* A client's two packets; fuzz_dhcp.c puts the header right. */
+static void dhcp(void)
+{
+    static const uint8_t discover[] = {53, 1, 1, 55, 3, 1, 3, 6, 255};
+    static const uint8_t request[] = {53, 1, 3, 50, 4, 10, 0, 0, 2, 54, 4, 10, 0, 0, 1, 255};
+    const uint8_t *const options[] = {discover, request};
+    const size_t bytes[] = {sizeof(discover), sizeof(request)};
+    static const char *const names[] = {"discover", "request"};
+
+    for (size_t i = 0; i < 2; i++) {
+        memset(&image, 0, sizeof(image));
+        memcpy(image.data + 240, options[i], bytes[i]);
+        image.bytes = 300;
+        store("dhcp", names[i]);
+    }
 }
 
 /* Each call of fuzz_yod.c after the opening of a file and of a directory, with some usual
@@ -399,6 +419,102 @@ static void gdb(void)
     }
 }
 
+/* fuzz_control.c: requests, each behind flags (descriptors from bit 4 on), length and number. */
+static void record(uint8_t flags, uint8_t type, const struct vh_wire *payload)
+{
+    image.data[image.bytes++] = flags;
+    image.data[image.bytes++] = (uint8_t)payload->bytes;
+    image.data[image.bytes++] = (uint8_t)(payload->bytes >> 8);
+    image.data[image.bytes++] = type;
+    memcpy(image.data + image.bytes, payload->data, payload->bytes);
+    image.bytes += payload->bytes;
+}
+
+static void put_file(struct vh_wire *wire, const char *path, uint32_t flags)
+{
+    vh_put_text(wire, path);
+    vh_put_u32(wire, flags);
+    vh_put_u32(wire, 0);
+}
+
+static void control_setup(void)
+{
+    uint8_t data[1024];
+    struct vh_wire wire;
+    image.bytes = 0;
+    vh_wire_init(&wire, data, sizeof(data));
+    vh_put_u32(&wire, 1);
+    put_file(&wire, "disk", 2);
+    vh_put_u32(&wire, 0);
+    vh_put_text(&wire, "disk");
+    vh_put_text(&wire, NULL);
+    vh_put_text(&wire, "serial");
+    record(0x10, VH_REQUEST_ADD_BLK, &wire);
+    vh_wire_init(&wire, data, sizeof(data));
+    vh_put_u32(&wire, 0);
+    vh_put_u32(&wire, 0);
+    vh_put_u32(&wire, VMMHPC_NET_LINK);
+    vh_put_bytes(&wire, "\x02\0\0\0\0\1", 6);
+    vh_put_u32(&wire, 1500);
+    record(0x10, VH_REQUEST_ADD_NET, &wire);
+    vh_wire_init(&wire, data, sizeof(data));
+    record(0, VH_REQUEST_ADD_RNG, &wire);
+    record(0, VH_REQUEST_ADD_BALLOON, &wire);
+    vh_put_u32(&wire, 1);
+    vh_put_u32(&wire, 1);
+    vh_put_u32(&wire, 80);
+    vh_put_u32(&wire, 25);
+    record(0x20, VH_REQUEST_ADD_HVC, &wire);
+    vh_wire_init(&wire, data, sizeof(data));
+    vh_put_u32(&wire, 1);
+    put_file(&wire, "pmem", 2);
+    vh_put_u32(&wire, 0);
+    vh_put_text(&wire, "pmem");
+    record(0x10, VH_REQUEST_ADD_PMEM, &wire);
+    vh_wire_init(&wire, data, sizeof(data));
+    vh_put_bytes(&wire, "0123456789abcdef", 16);
+    record(0, VH_REQUEST_ADD_GENERATION, &wire);
+    vh_wire_init(&wire, data, sizeof(data));
+    vh_put_u32(&wire, 2);
+    put_file(&wire, "kernel", 0);
+    put_file(&wire, "initrd", 0);
+    vh_put_u32(&wire, VMMHPC_IMAGE_FLAT64);
+    vh_put_u64(&wire, 0x100000);
+    vh_put_text(&wire, "kernel");
+    vh_put_text(&wire, "initrd");
+    vh_put_text(&wire, "console=ttyS0");
+    record(0x20, VH_REQUEST_LOAD, &wire);
+    store("control", "setup");
+}
+
+static void control(void)
+{
+    static const uint8_t plain[] = {
+        VH_REQUEST_PING,  VH_REQUEST_INFO,        VH_REQUEST_RESUME,
+        VH_REQUEST_RESET, VH_REQUEST_EVENTS,      VH_REQUEST_STATS,
+        VH_REQUEST_QUIT,  VH_REQUEST_STATUS_PAGE, VH_REQUEST_BALLOON_GET};
+    uint8_t data[64];
+    struct vh_wire wire;
+    control_setup();
+    image.bytes = 0;
+    vh_wire_init(&wire, data, sizeof(data));
+    for (size_t i = 0; i < sizeof(plain); i++) {
+        record(i == 0 ? 2 : 0, plain[i], &wire);
+    }
+    store("control", "plain");
+    image.bytes = 0;
+    vh_put_u32(&wire, 1);
+    record(2, VH_REQUEST_CONSOLE_OPEN, &wire);
+    record(2, VH_REQUEST_KVM_STATS, &wire);
+    vh_put_u32(&wire, 1);
+    record(0, VH_REQUEST_CONSOLE_DETACH, &wire);
+    record(0, VH_REQUEST_IRQ_SET, &wire);
+    record(0, VH_REQUEST_BALLOON_SET, &wire);
+    vh_put_u64(&wire, 7);
+    record(0, VH_REQUEST_GENERATION_SET, &wire);
+    store("control", "arguments");
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -414,6 +530,7 @@ int main(int argc, char **argv)
     packed();
     dispatch();
     uart();
+    dhcp();
     yod();
     virtqueue();
     virtio_small();
@@ -421,5 +538,6 @@ int main(int argc, char **argv)
     steps("virtio_blk", 6);
     steps("virtio_net", 6);
     gdb();
+    control();
     return 0;
 }

@@ -98,8 +98,11 @@ struct vmmhpc_memory {
 #define VMMHPC_FLAG_STOP_ON_RESET 2u  /* a guest reset stops the machine instead of rebooting it */
 #define VMMHPC_FLAG_NO_UART 4u        /* no 16550 at 0x3f8 */
 #define VMMHPC_FLAG_HIDE_XSAVE                                                                     \
-    8u                       /* do not offer XSAVE and AVX; automatic where they are broken        \
-                              */
+    8u /* do not offer XSAVE and AVX; automatic where they are broken                              \
+        */
+#define VMMHPC_FLAG_POWER_BUTTON                                                                   \
+    32u /* an ACPI power button: an edge at VMMHPC_POWER_BUTTON_GSI presses it */
+#define VMMHPC_POWER_BUTTON_GSI 7u
 #define VMMHPC_FLAG_BARE 16u /* no ACPI tables and no reset stub in RAM: for tiny guests */
 
 /** What a machine is made of. Zero-initialise, set size, fill in what matters. */
@@ -184,6 +187,7 @@ enum vmmhpc_stop_reason {
     VMMHPC_STOP_RUN_FAILED = 8,     /* KVM_RUN itself failed; sys_errno says why */
     VMMHPC_STOP_RESET_FAILED = 9,   /* the machine could not be built again after a reset */
     VMMHPC_STOP_GUEST_CRASH = 10,   /* the guest reported its own crash */
+    VMMHPC_STOP_MONITOR_ENDED = 11, /* the process that ran it is gone (vmmhpc_monitor.h) */
 };
 
 /** How and where a machine stopped. Registers are meaningful where has_registers is 1. */
@@ -232,11 +236,15 @@ VMMHPC_API int32_t vmmhpc_get_stop_info(const struct vmmhpc *vm, struct vmmhpc_s
  */
 VMMHPC_API int32_t vmmhpc_vcpu_run(struct vmmhpc *vm, uint32_t vcpu, struct vmmhpc_error *err);
 
+/** Is this handle's machine in a monitor process (vmmhpc_monitor.h)? */
+VMMHPC_API uint32_t vmmhpc_is_remote(const struct vmmhpc *vm);
+
 /* ------------------------------------------------------------------ events */
 
 enum vmmhpc_event_type {
     VMMHPC_EVENT_STATE = 1, /* arg: enum vmmhpc_state */
     VMMHPC_EVENT_RESET = 2, /* the guest was reset and boots again; arg: how many times so far */
+    VMMHPC_EVENT_MODULE_FAILED = 3, /* a module failed and was unloaded; arg: its id */
 };
 
 /** A record on the event socket. */
@@ -249,8 +257,8 @@ struct vmmhpc_event {
 
 /**
  * Open the machine's event stream: a UNIX stream socket that carries struct vmmhpc_event records
- * and ends (EOF) when the machine is destroyed. The caller owns *fd. One stream a machine: a second
- * call replaces the first.
+ * and ends (EOF) when the machine is destroyed. The caller owns *fd. At most 8 a machine (E_LIMIT);
+ * one whose reader has gone is given back at the next event.
  */
 VMMHPC_API int32_t vmmhpc_open_events(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err);
 
@@ -263,8 +271,13 @@ VMMHPC_API int32_t vmmhpc_open_events(struct vmmhpc *vm, int32_t *fd, struct vmm
 VMMHPC_API int32_t vmmhpc_console_attach(struct vmmhpc *vm, int32_t in_fd, int32_t out_fd,
                                          struct vmmhpc_error *err);
 
-/** Make a UNIX stream socket pair, attach the machine to one end, give the other to the caller. */
+/** Make a UNIX stream socket pair, attach the machine to one end, give the other to the caller. Of
+ *  a machine in a monitor up to 8 are attached at once (E_LIMIT), each gets what was kept of the
+ * past first, and all may type. */
 VMMHPC_API int32_t vmmhpc_console_open(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err);
+
+/** Nobody is attached any more; the guest goes on. */
+VMMHPC_API int32_t vmmhpc_console_detach(struct vmmhpc *vm, struct vmmhpc_error *err);
 
 /* ------------------------------------------------------------------ guest memory */
 

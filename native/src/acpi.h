@@ -13,6 +13,7 @@ struct vh_acpi_config {
     bool pci;                /* a root bridge with ECAM; without it the bus is not mentioned */
     uint64_t pci_window_gpa; /* of BARs above 4 GiB */
     uint64_t pci_window_bytes;
+    bool power_button;
     uint64_t generation_gpa; /* of the VM generation ID, or 0 */
 };
 

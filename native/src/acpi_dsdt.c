@@ -51,5 +51,8 @@ void vh_acpi_dsdt(struct vh_bytes *out, const struct vh_acpi_context *context)
     if (context->config->generation_gpa != 0) {
         vh_acpi_generation_id(out, context->config);
     }
+    if (context->config->power_button) {
+        vh_acpi_power_button(out);
+    }
     vh_aml_block_end(out, scope);
 }

@@ -81,6 +81,25 @@ void vh_acpi_pci(struct vh_bytes *aml, const struct vh_acpi_config *config)
     emit_ecam(aml);
 }
 
+/* A generic event device (ACPI 6.4, 5.6.9): its interrupt notifies another device. */
+static void emit_events(struct vh_bytes *aml, const char *name, uint32_t uid, uint32_t gsi,
+                        const char *target)
+{
+    const uint32_t device = vh_aml_device_begin(aml, name);
+    vh_aml_name(aml, "_HID");
+    vh_aml_string(aml, "ACPI0013");
+    vh_aml_name(aml, "_UID");
+    vh_aml_integer(aml, uid);
+    vh_aml_name(aml, "_CRS");
+    const uint32_t resources = vh_aml_resources_begin(aml);
+    vh_aml_resource_interrupt(aml, gsi);
+    vh_aml_resources_end(aml, resources);
+    const uint32_t method = vh_aml_method_begin(aml, "_EVT", 1);
+    vh_aml_notify(aml, target, 0x80);
+    vh_aml_block_end(aml, method);
+    vh_aml_block_end(aml, device);
+}
+
 /*
  * The VM generation ID (Microsoft, "Virtual Machine Generation ID", 2012): ADDR tells where its 16
  * bytes are. A hardware-reduced machine has no GPEs: a generic event device (ACPI 6.4, 5.6.9)
@@ -88,7 +107,7 @@ void vh_acpi_pci(struct vh_bytes *aml, const struct vh_acpi_config *config)
  */
 void vh_acpi_generation_id(struct vh_bytes *aml, const struct vh_acpi_config *config)
 {
-    uint32_t device = vh_aml_device_begin(aml, "VGEN");
+    const uint32_t device = vh_aml_device_begin(aml, "VGEN");
     vh_aml_name(aml, "_HID");
     vh_aml_string(aml, "VMMH0001");
     vh_aml_name(aml, "_CID"); /* Linux knows the first of them, Windows the second */
@@ -105,17 +124,15 @@ void vh_acpi_generation_id(struct vh_bytes *aml, const struct vh_acpi_config *co
     vh_aml_block_end(aml, address);
     vh_aml_block_end(aml, device);
 
-    device = vh_aml_device_begin(aml, "GED");
+    emit_events(aml, "GED", 0, VH_GED_GSI, "VGEN");
+}
+
+/* ACPI 6.4, 4.8.2.2.1.2 and 5.6.9: a control-method button; 0x80 says that it was pressed. */
+void vh_acpi_power_button(struct vh_bytes *aml)
+{
+    const uint32_t device = vh_aml_device_begin(aml, "PWRB");
     vh_aml_name(aml, "_HID");
-    vh_aml_string(aml, "ACPI0013");
-    vh_aml_name(aml, "_UID");
-    vh_aml_integer(aml, 0);
-    vh_aml_name(aml, "_CRS");
-    const uint32_t resources = vh_aml_resources_begin(aml);
-    vh_aml_resource_interrupt(aml, VH_GED_GSI);
-    vh_aml_resources_end(aml, resources);
-    const uint32_t method = vh_aml_method_begin(aml, "_EVT", 1);
-    vh_aml_notify(aml, "VGEN", 0x80);
-    vh_aml_block_end(aml, method);
+    vh_aml_eisa_id(aml, "PNP0C0C");
     vh_aml_block_end(aml, device);
+    emit_events(aml, "GEDB", 1, VMMHPC_POWER_BUTTON_GSI, "PWRB");
 }

@@ -19,6 +19,7 @@ void vh_acpi_mcfg(struct vh_bytes *out, const struct vh_acpi_context *context);
 /** Parts of the DSDT's \_SB. */
 void vh_acpi_pci(struct vh_bytes *aml, const struct vh_acpi_config *config);
 void vh_acpi_generation_id(struct vh_bytes *aml, const struct vh_acpi_config *config);
+void vh_acpi_power_button(struct vh_bytes *aml);
 void vh_acpi_madt(struct vh_bytes *out, const struct vh_acpi_context *context);
 
 #endif

@@ -83,5 +83,5 @@ int32_t vh_builtin_devices(struct vmmhpc *vm, struct vmmhpc_error *err)
             return status;
         }
     }
-    return VMMHPC_OK;
+    return vh_hypercall_gate(vm, err);
 }

@@ -106,8 +106,12 @@ static void pump_in(struct vmmhpc *vm)
 void vh_console_pump(struct vmmhpc *vm)
 {
     (void)pthread_mutex_lock(&vm->console_lock);
-    pump_out(vm);
-    pump_in(vm);
+    if (vm->console.keeper != NULL) {
+        vm->console.keeper->pump(vm);
+    } else {
+        pump_out(vm);
+        pump_in(vm);
+    }
     (void)pthread_mutex_unlock(&vm->console_lock);
     vh_console_account(vm);
 }
@@ -125,6 +129,9 @@ uint32_t vh_console_poll(struct vmmhpc *vm, struct pollfd *fds)
 {
     uint32_t count = 0;
     (void)pthread_mutex_lock(&vm->console_lock);
+    if (vm->console.keeper != NULL) {
+        count = vm->console.keeper->poll(vm, fds);
+    }
     if (vm->console.in_fd >= 0 && vh_uart_rx_room(&vm->uart) > 0) {
         fds[count++] = (struct pollfd){.fd = vm->console.in_fd, .events = POLLIN};
     }
@@ -140,8 +147,12 @@ bool vh_console_finish(struct vmmhpc *vm)
     struct vh_console *console = &vm->console;
     uint8_t byte = 0;
     (void)pthread_mutex_lock(&vm->console_lock);
-    if (!console->finished && (console->out_fd < 0 || vh_uart_peek(&vm->uart, &byte, 1) == 0)) {
-        console->finished = true; /* until another is attached */
+    if (console->finished) {
+        /* Until another is attached. */
+    } else if (vh_uart_peek(&vm->uart, &byte, 1) == 0 && console->keeper != NULL) {
+        console->finished = console->keeper->finish(vm);
+    } else if (console->out_fd < 0 || vh_uart_peek(&vm->uart, &byte, 1) == 0) {
+        console->finished = console->keeper == NULL;
         if (console->out_fd >= 0 && console->out_is_socket) {
             (void)shutdown(console->out_fd, SHUT_WR);
         }
@@ -151,9 +162,35 @@ bool vh_console_finish(struct vmmhpc *vm)
     return finished;
 }
 
+/* Put descriptors in place; console_lock is held. They are the console's from now on. */
+static void plug(struct vmmhpc *vm, int in, int out)
+{
+    struct vh_console *console = &vm->console;
+    close_end(&console->in_fd);
+    close_end(&console->out_fd);
+    console->in_fd = in;
+    console->out_fd = out;
+    console->in_is_socket = is_socket(in);
+    console->out_is_socket = is_socket(out);
+    console->out_blocked = false;
+    console->finished = false;
+    vh_uart_connect(&vm->uart, out >= 0);
+}
+
+bool vh_console_finished(struct vmmhpc *vm)
+{
+    (void)pthread_mutex_lock(&vm->console_lock);
+    bool finished = vm->console.finished || !vm->has_io_thread;
+    (void)pthread_mutex_unlock(&vm->console_lock);
+    return finished;
+}
+
 int32_t vmmhpc_console_attach(struct vmmhpc *vm, int32_t in_fd, int32_t out_fd,
                               struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->console_attach(vm, in_fd, out_fd, err);
+    }
     int in = in_fd < 0 ? -1 : fcntl(in_fd, F_DUPFD_CLOEXEC, 0);
     int out = out_fd < 0 ? -1 : fcntl(out_fd, F_DUPFD_CLOEXEC, 0);
     if ((in_fd >= 0 && in < 0) || (out_fd >= 0 && out < 0)) {
@@ -164,28 +201,61 @@ int32_t vmmhpc_console_attach(struct vmmhpc *vm, int32_t in_fd, int32_t out_fd,
                        (uint64_t)(in_fd >= 0 && in < 0 ? in_fd : out_fd),
                        "cannot attach the console: the descriptor is not open");
     }
+    int32_t status = VMMHPC_OK;
     (void)pthread_mutex_lock(&vm->console_lock);
-    vh_console_close(vm);
-    vm->console = (struct vh_console){
-        .in_fd = in,
-        .out_fd = out,
-        .in_is_socket = is_socket(in),
-        .out_is_socket = is_socket(out),
-    };
-    vh_uart_connect(&vm->uart, out >= 0);
+    if (vm->console.keeper == NULL) {
+        plug(vm, in, out);
+    } else if (in < 0 && out < 0) {
+        vm->console.keeper->detach(vm);
+    } else {
+        status = vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, 0,
+                         "a console that keeps its output gives sockets away: open it");
+    }
     (void)pthread_mutex_unlock(&vm->console_lock);
+    if (status != VMMHPC_OK) {
+        close_end(&in);
+        close_end(&out);
+    }
     vh_io_wake(vm);
-    return VMMHPC_OK;
+    return status;
+}
+
+int32_t vmmhpc_console_detach(struct vmmhpc *vm, struct vmmhpc_error *err)
+{
+    return vmmhpc_console_attach(vm, -1, -1, err);
+}
+
+bool vh_console_attached(struct vmmhpc *vm)
+{
+    (void)pthread_mutex_lock(&vm->console_lock);
+    bool result =
+        vm->console.keeper != NULL ? vm->console.keeper->attached(vm) : vm->console.out_fd >= 0;
+    (void)pthread_mutex_unlock(&vm->console_lock);
+    return result;
 }
 
 int32_t vmmhpc_console_open(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err)
 {
     int pair[2];
+    if (vm->remote != NULL) {
+        return vm->remote->ops->console_open(vm, fd, err);
+    }
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         return vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "cannot create a socket pair");
     }
-    int32_t status = vmmhpc_console_attach(vm, pair[0], pair[0], err);
-    (void)close(pair[0]);
+    int32_t status = VMMHPC_OK;
+    if (vm->console.keeper == NULL) {
+        status = vmmhpc_console_attach(vm, pair[0], pair[0], err);
+        (void)close(pair[0]);
+    } else {
+        (void)pthread_mutex_lock(&vm->console_lock);
+        status = vm->console.keeper->join(vm, pair[0], err);
+        (void)pthread_mutex_unlock(&vm->console_lock);
+        if (status != VMMHPC_OK) {
+            (void)close(pair[0]);
+        }
+        vh_io_wake(vm);
+    }
     if (status != VMMHPC_OK) {
         (void)close(pair[1]);
         return status;

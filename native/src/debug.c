@@ -110,6 +110,10 @@ static bool wait_parked(struct vmmhpc *vm)
 
 int32_t vmmhpc_debug_open(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
+    int32_t local = vh_local_only(vm, "a debugger", err);
+    if (local != VMMHPC_OK) {
+        return local;
+    }
     size_t bytes = sizeof(struct vh_debug) + vm->cpus * (sizeof(struct vh_debug_vcpu) + 1);
     struct vh_debug *debug = calloc(1, bytes);
     if (debug == NULL) {

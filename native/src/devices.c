@@ -39,22 +39,13 @@ static int32_t check_range(struct vmmhpc *vm, uint32_t space, const struct vh_ra
     return VMMHPC_OK;
 }
 
-static int32_t add(struct vmmhpc *vm, uint32_t space, struct vh_range *range, uint64_t bytes,
-                   uint32_t *id, struct vmmhpc_error *err)
+int32_t vh_range_publish(struct vmmhpc *vm, uint32_t space, struct vh_range *range, uint64_t limit,
+                         uint32_t *id, struct vmmhpc_error *err)
 {
-    if (bytes == 0 || !vh_add(range->base, bytes - 1, &range->last)) {
-        return vh_fail(err, VMMHPC_E_INVALID, 0, range->base,
-                       "a device range has at least one byte and does not wrap round");
-    }
-    int32_t status = check_range(vm, space, range, err);
-    if (status != VMMHPC_OK) {
-        return status;
-    }
     (void)pthread_mutex_lock(&vm->device_lock);
     struct vh_table *after = NULL;
     range->id = vm->next_device_id;
-    status = vh_table_with(atomic_load(&vm->tables[space]), range,
-                           space == VMMHPC_SPACE_PIO ? 0xffff : UINT64_MAX, &after, err);
+    int32_t status = vh_table_with(atomic_load(&vm->tables[space]), range, limit, &after, err);
     if (status != VMMHPC_OK) {
         (void)pthread_mutex_unlock(&vm->device_lock);
         return status;
@@ -68,12 +59,30 @@ static int32_t add(struct vmmhpc *vm, uint32_t space, struct vh_range *range, ui
     return VMMHPC_OK;
 }
 
+int32_t vh_device_add(struct vmmhpc *vm, uint32_t space, struct vh_range *range, uint64_t bytes,
+                      uint32_t *id, struct vmmhpc_error *err)
+{
+    if (bytes == 0 || !vh_add(range->base, bytes - 1, &range->last)) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, range->base,
+                       "a device range has at least one byte and does not wrap round");
+    }
+    int32_t status = check_range(vm, space, range, err);
+    return status != VMMHPC_OK
+               ? status
+               : vh_range_publish(vm, space, range, space == VMMHPC_SPACE_PIO ? 0xffff : UINT64_MAX,
+                                  id, err);
+}
+
 int32_t vmmhpc_device_add(struct vmmhpc *vm, uint32_t space, uint64_t base, uint64_t bytes,
                           vmmhpc_handler handler, void *opaque, uint32_t *id,
                           struct vmmhpc_error *err)
 {
+    int32_t here = vh_local_only(vm, "a device in the caller's process", err);
+    if (here != VMMHPC_OK) {
+        return here;
+    }
     struct vh_range range = {.base = base, .handler = handler, .opaque = opaque};
-    return add(vm, space, &range, bytes, id, err);
+    return vh_device_add(vm, space, &range, bytes, id, err);
 }
 
 struct fan_out {
@@ -92,6 +101,10 @@ int32_t vmmhpc_device_add_each(struct vmmhpc *vm, uint32_t space, uint64_t base,
                                const vmmhpc_handler *handlers, uint32_t count, void *opaque,
                                uint32_t *id, struct vmmhpc_error *err)
 {
+    int32_t here = vh_local_only(vm, "a device in the caller's process", err);
+    if (here != VMMHPC_OK) {
+        return here;
+    }
     if (handlers == NULL || count != vm->cpus) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, count, "one handler for each of %u vCPUs",
                        vm->cpus);
@@ -109,7 +122,7 @@ int32_t vmmhpc_device_add_each(struct vmmhpc *vm, uint32_t space, uint64_t base,
         }
     }
     struct vh_range range = {.base = base, .handler = fan_out_access, .opaque = fan, .owned = fan};
-    int32_t status = add(vm, space, &range, bytes, id, err);
+    int32_t status = vh_device_add(vm, space, &range, bytes, id, err);
     if (status != VMMHPC_OK) {
         free(fan);
     }
@@ -126,30 +139,47 @@ static void *owned_by(const struct vh_table *table, uint32_t id)
     return NULL;
 }
 
+int32_t vh_range_unpublish(struct vmmhpc *vm, uint32_t space, uint32_t id, void **owned,
+                           struct vmmhpc_error *err)
+{
+    (void)pthread_mutex_lock(&vm->device_lock);
+    const struct vh_table *before = atomic_load(&vm->tables[space]);
+    struct vh_table *after = NULL;
+    *owned = owned_by(before, id);
+    int32_t status = vh_table_without(before, id, &after, err);
+    if (status != VMMHPC_OK) {
+        (void)pthread_mutex_unlock(&vm->device_lock);
+        return status;
+    }
+    replace_table(vm, space, after);
+    return VMMHPC_OK;
+}
+
 int32_t vmmhpc_device_remove(struct vmmhpc *vm, uint32_t id, struct vmmhpc_error *err)
 {
+    int32_t here = vh_local_only(vm, "a device in the caller's process", err);
+    if (here != VMMHPC_OK) {
+        return here;
+    }
     if (vh_on_vcpu_thread(vm)) {
         return vh_fail(err, VMMHPC_E_STATE, 0, id, "a device handler cannot remove a device");
     }
-    (void)pthread_mutex_lock(&vm->device_lock);
+    int32_t status = VMMHPC_E_INVALID;
     for (uint32_t space = VMMHPC_SPACE_PIO; space <= VMMHPC_SPACE_MMIO; space++) {
-        const struct vh_table *before = atomic_load(&vm->tables[space]);
-        struct vh_table *after = NULL;
-        void *owned = owned_by(before, id);
-        if (vh_table_without(before, id, &after, err) == VMMHPC_OK) {
-            replace_table(vm, space, after);
-            int32_t status = vh_grace_period(vm, err);
+        void *owned = NULL;
+        status = vh_range_unpublish(vm, space, id, &owned, err);
+        if (status == VMMHPC_OK) {
+            status = vh_grace_period(vm, err);
             free(owned);
             return status;
         }
     }
-    (void)pthread_mutex_unlock(&vm->device_lock);
-    return VMMHPC_E_INVALID; /* err says which */
+    return status;
 }
 
 void vh_devices_free(struct vmmhpc *vm)
 {
-    for (uint32_t space = VMMHPC_SPACE_PIO; space <= VMMHPC_SPACE_MMIO; space++) {
+    for (uint32_t space = 0; space < VH_SPACES; space++) {
         struct vh_table *table = atomic_exchange(&vm->tables[space], NULL);
         for (uint32_t i = 0; table != NULL && i < table->count; i++) {
             free(table->ranges[i].owned);
@@ -161,6 +191,9 @@ void vh_devices_free(struct vmmhpc *vm)
 
 int32_t vmmhpc_irq_set(struct vmmhpc *vm, uint32_t gsi, uint32_t level, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->irq_set(vm, gsi, level, err);
+    }
     if (gsi >= VH_IOAPIC_PINS) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, gsi, "the IOAPIC has pins 0 to 23, not %u", gsi);
     }

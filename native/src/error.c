@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* also where others build it for themselves */
+#endif
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,6 +29,26 @@ int32_t vh_fail(struct vmmhpc_error *err, int32_t code, int sys_errno, uint64_t 
     (void)vsnprintf(err->text, room, format, args); // NOLINT(clang-analyzer-valist.Uninitialized)
     va_end(args);
     return code;
+}
+
+const char *vh_errno_name(int number)
+{
+#ifdef __GLIBC__
+    const char *name = strerrorname_np(number);
+    return name == NULL ? "unknown error" : name;
+#else
+    return vh_errno_text(number);
+#endif
+}
+
+const char *vh_errno_text(int number)
+{
+#ifdef __GLIBC__
+    const char *text = strerrordesc_np(number);
+    return text == NULL ? "unknown error" : text;
+#else
+    return strerror(number); /* of musl: constants */
+#endif
 }
 
 uint64_t vh_now_ns(void)

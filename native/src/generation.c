@@ -19,6 +19,9 @@ int32_t vmmhpc_add_generation_id(struct vmmhpc *vm, const uint8_t id[16], struct
     if (id == NULL) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "a generation ID has 16 bytes");
     }
+    if (vm->remote != NULL) {
+        return vm->remote->ops->generation(vm, false, id, err);
+    }
     if (state != VMMHPC_STATE_CREATED || vm->recipe.present) {
         return vh_fail(err, VMMHPC_E_STATE, 0, state, "devices are added before a guest is loaded");
     }
@@ -32,6 +35,9 @@ int32_t vmmhpc_add_generation_id(struct vmmhpc *vm, const uint8_t id[16], struct
 
 int32_t vmmhpc_set_generation_id(struct vmmhpc *vm, const uint8_t id[16], struct vmmhpc_error *err)
 {
+    if (id != NULL && vm->remote != NULL) {
+        return vm->remote->ops->generation(vm, true, id, err);
+    }
     if (id == NULL || !vm->has_generation_id) {
         return vh_fail(err, VMMHPC_E_STATE, 0, 0, "the machine has no generation ID");
     }

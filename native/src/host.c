@@ -103,7 +103,7 @@ int32_t vmmhpc_host_info(const char *kvm_path, struct vmmhpc_host *host, struct 
     host->xsave_broken = vh_xsave_is_broken() ? 1 : 0;
 
     int kvm = -1;
-    host->kvm_status = vh_kvm_open(kvm_path, &kvm, err);
+    host->kvm_status = vh_kvm_open(NULL, kvm_path, &kvm, err);
     if (host->kvm_status != VMMHPC_OK) {
         return VMMHPC_OK; /* that is an answer, and err says more */
     }

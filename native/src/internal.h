@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
 
 #include "vmmhpc.h"
 
@@ -41,6 +44,30 @@ static inline uint64_t vh_align_down(uint64_t value, uint64_t alignment)
 {
     return value & ~(alignment - 1);
 }
+
+/** pread() by the system call of preadv(): the monitor's lists have one for both. */
+static inline ssize_t vh_pread(int fd, void *data, size_t bytes, off_t offset)
+{
+    const struct iovec part = {data, bytes};
+    return preadv(fd, &part, 1, offset);
+}
+
+/** realloc() that makes no system call of its own for large blocks (mremap() is on no list of the
+ *  monitor's). NULL: the old block is still there. */
+static inline void *vh_grow(void *old, size_t old_bytes, size_t bytes)
+{
+    void *grown = malloc(bytes);
+    if (grown != NULL && old != NULL) {
+        memcpy(grown, old, old_bytes < bytes ? old_bytes : bytes);
+        free(old);
+    }
+    return grown;
+}
+
+/** Its name ("EPERM"), where the C library knows it; else what it means. */
+const char *vh_errno_name(int number);
+/** What an errno means, in English whatever the locale; thread-safe. */
+const char *vh_errno_text(int number);
 
 /** Monotonic clock in nanoseconds. */
 uint64_t vh_now_ns(void);

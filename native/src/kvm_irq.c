@@ -17,7 +17,7 @@ static int32_t failed_ioctl(struct vmmhpc_error *err, const char *what, uint64_t
 {
     int failed = errno;
     return vh_fail(err, VMMHPC_E_SYSCALL, failed, value, "%s failed: %s", what,
-                   strerrordesc_np(failed));
+                   vh_errno_text(failed));
 }
 
 /*

@@ -18,7 +18,7 @@ static int32_t read_stats(int fd, struct vmmhpc_kvm_stat *out, uint32_t capacity
                           struct vmmhpc_error *err)
 {
     struct kvm_stats_header header;
-    if (pread(fd, &header, sizeof(header), 0) != (ssize_t)sizeof(header) ||
+    if (vh_pread(fd, &header, sizeof(header), 0) != (ssize_t)sizeof(header) ||
         header.num_desc > STATS_MAX || header.name_size > NAME_MAX_BYTES) {
         return vh_fail(err, VMMHPC_E_UNSUPPORTED, errno, 0, "KVM's statistics are not readable");
     }
@@ -32,11 +32,11 @@ static int32_t read_stats(int fd, struct vmmhpc_kvm_stat *out, uint32_t capacity
         memset(&entry, 0, sizeof(entry));
         uint64_t value = 0;
         off_t desc_at = (off_t)header.desc_offset + (off_t)(i * entry_bytes);
-        if (pread(fd, &entry, entry_bytes, desc_at) != (ssize_t)entry_bytes) {
+        if (vh_pread(fd, &entry, entry_bytes, desc_at) != (ssize_t)entry_bytes) {
             return vh_fail(err, VMMHPC_E_SYSCALL, errno, i, "KVM's statistics cannot be read");
         }
         off_t value_at = (off_t)header.data_offset + (off_t)entry.desc.offset;
-        if (pread(fd, &value, sizeof(value), value_at) != (ssize_t)sizeof(value)) {
+        if (vh_pread(fd, &value, sizeof(value), value_at) != (ssize_t)sizeof(value)) {
             return vh_fail(err, VMMHPC_E_SYSCALL, errno, i, "KVM's statistics cannot be read");
         }
         entry.name[NAME_MAX_BYTES - 1] = '\0';
@@ -84,6 +84,9 @@ int32_t vmmhpc_kvm_stats(struct vmmhpc *vm, int32_t vcpu, struct vmmhpc_kvm_stat
 {
     if (count == NULL || (out == NULL && capacity > 0) || vcpu >= (int32_t)vm->cpus) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, (uint64_t)(int64_t)vcpu, "no such statistics");
+    }
+    if (vm->remote != NULL) {
+        return vm->remote->ops->kvm_stats(vm, vcpu, out, capacity, count, err);
     }
     (void)pthread_mutex_lock(&vm->kvm_lock);
     int32_t status = vcpu < 0 ? read_vm(vm, out, capacity, count, err)

@@ -17,7 +17,8 @@
 #define MSR_MISC_ENABLE 0x1a0u
 #define MSR_MTRR_DEF_TYPE 0x2ffu
 
-int32_t vh_kvm_open(const char *path, int *fd, struct vmmhpc_error *err)
+int32_t vh_kvm_open(const struct vh_files *files, const char *path, int *fd,
+                    struct vmmhpc_error *err)
 {
     static const struct {
         int capability;
@@ -30,7 +31,7 @@ int32_t vh_kvm_open(const char *path, int *fd, struct vmmhpc_error *err)
     if (path == NULL) {
         path = "/dev/kvm";
     }
-    int kvm = open(path, O_RDWR | O_CLOEXEC);
+    int kvm = vh_open(files, path, O_RDWR);
     if (kvm < 0) {
         int failed = errno;
         if (failed == EACCES || failed == EPERM) {
@@ -38,7 +39,7 @@ int32_t vh_kvm_open(const char *path, int *fd, struct vmmhpc_error *err)
                            "no permission to open %s for reading and writing", path);
         }
         return vh_fail(err, VMMHPC_E_NO_KVM, failed, 0, "cannot open %s: %s", path,
-                       strerrordesc_np(failed));
+                       vh_errno_text(failed));
     }
     int version = ioctl(kvm, KVM_GET_API_VERSION, 0);
     if (version != KVM_API_VERSION) {
@@ -68,7 +69,7 @@ static int32_t failed_ioctl(struct vmmhpc_error *err, const char *what)
 {
     int failed = errno;
     return vh_fail(err, failed == ENOMEM ? VMMHPC_E_NO_MEMORY : VMMHPC_E_SYSCALL, failed, 0,
-                   "%s failed: %s", what, strerrordesc_np(failed));
+                   "%s failed: %s", what, vh_errno_text(failed));
 }
 
 static int32_t set_memory(const struct vmmhpc *vm, uint32_t slot,
@@ -86,7 +87,7 @@ static int32_t set_memory(const struct vmmhpc *vm, uint32_t slot,
         return vh_fail(err, VMMHPC_E_NO_MEMORY, failed, memory->bytes,
                        "KVM does not take %llu MiB of memory at 0x%llx: %s",
                        (unsigned long long)(memory->bytes >> 20), (unsigned long long)memory->gpa,
-                       strerrordesc_np(failed));
+                       vh_errno_text(failed));
     }
     return VMMHPC_OK;
 }
@@ -203,7 +204,7 @@ static int32_t build_vcpu(struct vmmhpc *vm, struct vh_vcpu *vcpu,
         int failed = errno;
         return vh_fail(err, failed == EINVAL ? VMMHPC_E_LIMIT : VMMHPC_E_SYSCALL, failed,
                        vcpu->index, "KVM does not create vCPU %u (APIC id %u): %s", vcpu->index,
-                       vcpu->apic_id, strerrordesc_np(failed));
+                       vcpu->apic_id, vh_errno_text(failed));
     }
     /* Now or never: later the ioctl would wait for a KVM_RUN to end. Fails before Linux 5.14. */
     vcpu->stats_fd = ioctl(vcpu->fd, KVM_GET_STATS_FD, 0);

@@ -29,11 +29,11 @@ void vh_update_attention(struct vmmhpc *vm)
 
 bool vh_on_vcpu_thread(struct vmmhpc *vm)
 {
-    pid_t self = (pid_t)syscall(SYS_gettid);
+    pthread_t self = pthread_self();
     bool found = false;
     (void)pthread_mutex_lock(&vm->lock);
     for (uint32_t i = 0; i < vm->cpus; i++) {
-        found = found || (vm->vcpus[i].active && vm->vcpus[i].tid == self);
+        found = found || (vm->vcpus[i].active && pthread_equal(vm->vcpus[i].runner, self) != 0);
     }
     (void)pthread_mutex_unlock(&vm->lock);
     return found;
@@ -149,6 +149,7 @@ static void do_reset(struct vmmhpc *vm)
     struct vmmhpc_error err = {.size = sizeof(err)};
     int32_t status = reset_machine(vm, &err);
     vm->reset_requested = false;
+    vm->modules.reset_told = false;
     if (status == VMMHPC_OK) {
         uint64_t resets = vm->stats->resets + 1;
         __atomic_store_n(&vm->stats->resets, resets, __ATOMIC_RELAXED);
@@ -164,10 +165,21 @@ static void do_reset(struct vmmhpc *vm)
     (void)pthread_cond_broadcast(&vm->changed);
 }
 
+static bool reset_is_due(const struct vmmhpc *vm)
+{
+    return vm->reset_requested && !vm->stop_requested && vh_all_parked(vm);
+}
+
 bool vh_lifecycle_step(struct vmmhpc *vm)
 {
     (void)pthread_mutex_lock(&vm->lock);
-    if (vm->reset_requested && !vm->stop_requested && vh_all_parked(vm)) {
+    if (reset_is_due(vm) && !vm->modules.reset_told) {
+        vm->modules.reset_told = true;
+        (void)pthread_mutex_unlock(&vm->lock); /* modules may take it; vCPUs stay parked */
+        vh_modules_reset(vm);
+        (void)pthread_mutex_lock(&vm->lock);
+    }
+    if (reset_is_due(vm)) {
         do_reset(vm);
     }
     if (vm->stop_requested && !vm->finished && vh_none_active(vm)) {
@@ -186,6 +198,9 @@ bool vh_lifecycle_step(struct vmmhpc *vm)
 
 int32_t vmmhpc_pause(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->verb(vm, VH_REMOTE_PAUSE, err);
+    }
     if (vh_on_vcpu_thread(vm)) {
         return vh_fail(err, VMMHPC_E_STATE, 0, 0, "a device handler cannot pause its own vCPU");
     }
@@ -218,6 +233,9 @@ int32_t vmmhpc_pause(struct vmmhpc *vm, struct vmmhpc_error *err)
 
 int32_t vmmhpc_resume(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->verb(vm, VH_REMOTE_RESUME, err);
+    }
     (void)pthread_mutex_lock(&vm->lock);
     uint32_t state = atomic_load(&vm->state);
     if (state != VMMHPC_STATE_PAUSED || vm->stop_requested) {
@@ -235,6 +253,9 @@ int32_t vmmhpc_resume(struct vmmhpc *vm, struct vmmhpc_error *err)
 
 int32_t vmmhpc_reset(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->verb(vm, VH_REMOTE_RESET, err);
+    }
     uint32_t state = atomic_load(&vm->state);
     if (state != VMMHPC_STATE_RUNNING) {
         return vh_fail(err, VMMHPC_E_STATE, 0, state, "only a running machine can be reset");
@@ -245,6 +266,9 @@ int32_t vmmhpc_reset(struct vmmhpc *vm, struct vmmhpc_error *err)
 
 int32_t vmmhpc_stop(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->verb(vm, VH_REMOTE_STOP, err);
+    }
     (void)err;
     vh_request(vm, VH_WANT_STOP, VMMHPC_STOP_REQUEST, "stopped by request");
     return VMMHPC_OK;

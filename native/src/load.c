@@ -14,14 +14,14 @@
 #include "reset_stub.h"
 
 /* Files and buffers alike become private read-only mappings of our own. */
-static int32_t map_file(const char *path, const char *what, struct vh_blob *blob,
-                        struct vmmhpc_error *err)
+static int32_t map_file(const struct vh_files *files, const char *path, const char *what,
+                        struct vh_blob *blob, struct vmmhpc_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = vh_open(files, path, O_RDONLY);
     if (fd < 0) {
         int failed = errno;
         return vh_fail(err, failed == EACCES ? VMMHPC_E_PERMISSION : VMMHPC_E_IO, failed, 0,
-                       "cannot open %s %.150s: %s", what, path, strerrordesc_np(failed));
+                       "cannot open %s %.150s: %s", what, path, vh_errno_text(failed));
     }
     struct stat info;
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
@@ -78,8 +78,8 @@ void vh_recipe_free(struct vh_recipe *recipe)
     memset(recipe, 0, sizeof(*recipe));
 }
 
-static int32_t gather(struct vh_recipe *recipe, const struct vmmhpc_boot *boot,
-                      struct vmmhpc_error *err)
+static int32_t gather(const struct vh_files *files, struct vh_recipe *recipe,
+                      const struct vmmhpc_boot *boot, struct vmmhpc_error *err)
 {
     recipe->kind = boot->kind;
     recipe->load_address = boot->load_address;
@@ -91,13 +91,13 @@ static int32_t gather(struct vh_recipe *recipe, const struct vmmhpc_boot *boot,
     }
     int32_t status =
         boot->kernel_path != NULL
-            ? map_file(boot->kernel_path, "kernel", &recipe->kernel, err)
+            ? map_file(files, boot->kernel_path, "kernel", &recipe->kernel, err)
             : copy_buffer(boot->kernel, boot->kernel_bytes, "kernel", &recipe->kernel, err);
     if (status != VMMHPC_OK || (boot->initrd_path == NULL && boot->initrd_bytes == 0)) {
         return status;
     }
     return boot->initrd_path != NULL
-               ? map_file(boot->initrd_path, "initrd", &recipe->initrd, err)
+               ? map_file(files, boot->initrd_path, "initrd", &recipe->initrd, err)
                : copy_buffer(boot->initrd, boot->initrd_bytes, "initrd", &recipe->initrd, err);
 }
 
@@ -123,6 +123,7 @@ static int32_t write_platform(struct vmmhpc *vm, uint64_t *rsdp, struct vmmhpc_e
         .cpus = vm->cpus,
         .apic_ids = vm->apic_ids,
         .uart = (vm->flags & VMMHPC_FLAG_NO_UART) == 0,
+        .power_button = (vm->flags & VMMHPC_FLAG_POWER_BUTTON) != 0,
         .pci = vm->pci.window_bytes != 0,
         .pci_window_gpa = vm->pci.window_gpa,
         .pci_window_bytes = vm->pci.window_bytes,
@@ -165,6 +166,9 @@ int32_t vh_recipe_apply(struct vmmhpc *vm, struct vmmhpc_error *err)
 
 int32_t vmmhpc_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->load(vm, boot, err);
+    }
     uint32_t state = atomic_load(&vm->state);
     if (state != VMMHPC_STATE_CREATED || vm->has_io_thread) {
         return vh_fail(err, VMMHPC_E_STATE, 0, state, "a guest is loaded before the start");
@@ -179,7 +183,7 @@ int32_t vmmhpc_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct vm
             return status;
         }
     }
-    int32_t status = gather(&vm->recipe, boot, err);
+    int32_t status = gather(vm->files, &vm->recipe, boot, err);
     if (status == VMMHPC_OK) {
         status = vh_recipe_apply(vm, err);
     }
@@ -194,5 +198,8 @@ int32_t vmmhpc_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct vm
 
 uint32_t vmmhpc_image_kind(const struct vmmhpc *vm)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->image_kind(vm);
+    }
     return vm->recipe.present ? vm->recipe.entry.kind : 0;
 }

@@ -17,7 +17,7 @@
 
 #define FLAGS_KNOWN                                                                                \
     (VMMHPC_FLAG_EXTERNAL_VCPUS | VMMHPC_FLAG_STOP_ON_RESET | VMMHPC_FLAG_NO_UART |                \
-     VMMHPC_FLAG_HIDE_XSAVE | VMMHPC_FLAG_BARE)
+     VMMHPC_FLAG_HIDE_XSAVE | VMMHPC_FLAG_BARE | VMMHPC_FLAG_POWER_BUTTON)
 
 static int32_t check_config(const struct vmmhpc_config *config, struct vmmhpc_error *err)
 {
@@ -116,8 +116,9 @@ static int32_t init_locks(struct vmmhpc *vm, struct vmmhpc_error *err)
         failed = pthread_cond_init(&vm->changed, &attr);
         (void)pthread_condattr_destroy(&attr);
     }
-    pthread_mutex_t *locks[] = {&vm->lock,         &vm->kvm_lock,   &vm->device_lock,
-                                &vm->console_lock, &vm->event_lock, &vm->io_loop.lock};
+    pthread_mutex_t *locks[] = {
+        &vm->lock,       &vm->kvm_lock,     &vm->device_lock,     &vm->console_lock,
+        &vm->event_lock, &vm->io_loop.lock, &vm->modules.control, &vm->modules.lock};
     for (size_t i = 0; failed == 0 && i < VH_COUNT(locks); i++) {
         failed = pthread_mutex_init(locks[i], NULL);
     }
@@ -138,7 +139,7 @@ static void measure_tsc(struct vmmhpc *vm)
 static int32_t create(struct vmmhpc *vm, const struct vmmhpc_config *config,
                       struct vmmhpc_error *err)
 {
-    int32_t status = vh_kvm_open(config->kvm_path, &vm->kvm_fd, err);
+    int32_t status = vh_kvm_open(vm->files, config->kvm_path, &vm->kvm_fd, err);
     if (status != VMMHPC_OK) {
         return status;
     }
@@ -175,6 +176,12 @@ static int32_t create(struct vmmhpc *vm, const struct vmmhpc_config *config,
 int32_t vmmhpc_create(const struct vmmhpc_config *config, struct vmmhpc **out,
                       struct vmmhpc_error *err)
 {
+    return vh_create(config, NULL, NULL, out, err);
+}
+
+int32_t vh_create(const struct vmmhpc_config *config, const struct vh_files *files,
+                  const struct vh_event_hook *hook, struct vmmhpc **out, struct vmmhpc_error *err)
+{
     if (config == NULL || out == NULL || config->size != sizeof(*config)) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, config == NULL ? 0 : config->size,
                        "the configuration is missing or of another version");
@@ -196,7 +203,11 @@ int32_t vmmhpc_create(const struct vmmhpc_config *config, struct vmmhpc **out,
     vm->vm_fd = -1;
     vm->wake_fd = -1;
     vm->stats_fd = -1;
-    vm->event_fd = -1;
+    vh_events_init(vm);
+    vm->files = files;
+    if (hook != NULL) {
+        vm->event_hook = *hook;
+    }
     vm->io_loop.epoll_fd = -1;
     vm->next_device_id = 1;
     vh_console_init(vm);
@@ -212,6 +223,7 @@ int32_t vmmhpc_create(const struct vmmhpc_config *config, struct vmmhpc **out,
         return status;
     }
     status = create(vm, config, err);
+    vm->files = NULL;
     if (status != VMMHPC_OK) {
         vmmhpc_destroy(vm);
         return status;
@@ -233,6 +245,10 @@ void vmmhpc_destroy(struct vmmhpc *vm)
     if (vm == NULL) {
         return;
     }
+    if (vm->remote != NULL) {
+        vm->remote->ops->destroy(vm);
+        return;
+    }
     (void)vmmhpc_stop(vm, NULL);
     (void)pthread_mutex_lock(&vm->lock);
     vm->destroying = true;
@@ -250,13 +266,16 @@ void vmmhpc_destroy(struct vmmhpc *vm)
         vh_io_wake(vm);
         (void)pthread_join(vm->io_thread, NULL);
     }
+    vh_modules_destroy(vm);
     vh_pci_destroy(vm); /* nothing is at work in RAM after this */
     if (vm->vcpus != NULL) {
         vh_kvm_teardown(vm);
     }
     close_fd(&vm->io_loop.epoll_fd);
     vh_console_close(vm);
-    close_fd(&vm->event_fd);
+    for (uint32_t i = 0; i < VH_EVENT_STREAMS; i++) {
+        close_fd(&vm->streams[i].fd);
+    }
     vh_uart_destroy(&vm->uart);
     vh_devices_free(vm);
     vh_recipe_free(&vm->recipe);
@@ -264,8 +283,9 @@ void vmmhpc_destroy(struct vmmhpc *vm)
     vh_memory_destroy(&vm->memory);
     close_fd(&vm->wake_fd);
     close_fd(&vm->kvm_fd);
-    pthread_mutex_t *locks[] = {&vm->lock,         &vm->kvm_lock,   &vm->device_lock,
-                                &vm->console_lock, &vm->event_lock, &vm->io_loop.lock};
+    pthread_mutex_t *locks[] = {
+        &vm->lock,       &vm->kvm_lock,     &vm->device_lock,     &vm->console_lock,
+        &vm->event_lock, &vm->io_loop.lock, &vm->modules.control, &vm->modules.lock};
     for (size_t i = 0; i < VH_COUNT(locks); i++) {
         (void)pthread_mutex_destroy(locks[i]);
     }
@@ -280,6 +300,9 @@ void vmmhpc_destroy(struct vmmhpc *vm)
 
 uint32_t vmmhpc_get_state(const struct vmmhpc *vm)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->state(vm);
+    }
     return atomic_load(&vm->state);
 }
 
@@ -287,6 +310,10 @@ int32_t vmmhpc_get_stop_info(const struct vmmhpc *vm, struct vmmhpc_stop_info *i
 {
     if (info == NULL || info->size != sizeof(*info)) {
         return VMMHPC_E_INVALID;
+    }
+    if (vm->remote != NULL) {
+        vm->remote->ops->stop_info(vm, info);
+        return VMMHPC_OK;
     }
     struct vmmhpc *self = (struct vmmhpc *)(uintptr_t)vm; /* only the lock changes */
     (void)pthread_mutex_lock(&self->lock);
@@ -314,4 +341,16 @@ int32_t vmmhpc_get_slot(const struct vmmhpc *vm, uint32_t index, struct vmmhpc_s
     }
     *slot = vm->memory.slots[index];
     return VMMHPC_OK;
+}
+
+uint32_t vmmhpc_is_remote(const struct vmmhpc *vm)
+{
+    return vm->remote != NULL ? 1 : 0;
+}
+
+int32_t vh_local_only(const struct vmmhpc *vm, const char *what, struct vmmhpc_error *err)
+{
+    return vm->remote == NULL ? VMMHPC_OK
+                              : vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, 0,
+                                        "%s: not for a machine in a monitor process", what);
 }

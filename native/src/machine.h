@@ -5,16 +5,25 @@
 
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 
 #include "boot/boot.h"
 #include "debug.h"
 #include "dispatch.h"
+#include "files.h"
 #include "internal.h"
 #include "memory.h"
+#include "modules.h"
 #include "pci/pci.h"
+#include "remote_ops.h"
+#include "thread.h"
 #include "uart.h"
+#include "vmmhpc_monitor.h"
+
+/* Brings a vCPU out of KVM_RUN: see vcpu.c. */
+#define VH_KICK_SIGNAL (SIGRTMIN + 7)
 
 /* What can be asked of a running machine from any thread, besides a pause. */
 enum vh_want { VH_WANT_RESET, VH_WANT_STOP };
@@ -30,9 +39,11 @@ struct vh_vcpu {
     int stats_fd; /* KVM's counters, or -1 */
     /* All below are guarded by vm->lock. */
     bool has_thread;
-    bool active; /* inside the run loop */
-    bool parked; /* active, but waiting outside KVM_RUN */
-    pid_t tid;   /* of the thread in the run loop, while active */
+    bool active;      /* inside the run loop */
+    bool parked;      /* active, but waiting outside KVM_RUN */
+    pid_t pid;        /* of the thread in the run loop and of its process, while active */
+    pthread_t runner; /* the thread in the run loop, while active */
+    pid_t tid;        /* likewise */
     uint64_t seen_epoch;
 };
 
@@ -56,6 +67,22 @@ struct vh_paused_time {
     uint64_t tsc; /* of the host */
 };
 
+/* A console that keeps its output and has many readers: the monitor's (native/monitor/history.c).
+ * All are called under console_lock. */
+struct pollfd;
+#define VH_CONSOLE_READERS 8u
+struct vh_console_keeper {
+    /** Move output from the UART to where it is kept, and on to the readers; and what they type. */
+    void (*pump)(struct vmmhpc *vm);
+    uint32_t (*poll)(struct vmmhpc *vm, struct pollfd *fds); /* at most VH_CONSOLE_READERS */
+    /** Has every reader all of it? Then they are told that this was the end. */
+    bool (*finish)(struct vmmhpc *vm);
+    /** Another reader, who begins with all that is kept; owns fd on success. */
+    int32_t (*join)(struct vmmhpc *vm, int fd, struct vmmhpc_error *err);
+    bool (*attached)(struct vmmhpc *vm);
+    void (*detach)(struct vmmhpc *vm); /* all */
+};
+
 struct vh_console {
     int in_fd;
     int out_fd;
@@ -63,6 +90,22 @@ struct vh_console {
     bool out_is_socket;
     bool out_blocked; /* the reader is slow: wait for POLLOUT */
     bool finished;    /* the reader was told that nothing follows */
+    /* With a keeper the descriptors above are not used. */
+    const struct vh_console_keeper *keeper;
+    void *kept; /* the keeper's */
+};
+
+/* A reader of the machine's events. */
+struct vh_event_stream {
+    int fd;                         /* -1: free */
+    struct vmmhpc_event late_event; /* a state that found the socket full; type 0: none */
+};
+#define VH_EVENT_STREAMS 8u
+
+/* Told of every event, in the thread that causes it and with locks held: it must not call back. */
+struct vh_event_hook {
+    void (*tell)(void *opaque, const struct vmmhpc_event *event);
+    void *opaque;
 };
 
 struct vh_msi_route {
@@ -93,7 +136,10 @@ struct vh_io_loop {
 };
 
 struct vmmhpc {
+    struct vh_remote *remote; /* the machine is in a monitor process: nothing below is used */
     /* Fixed after creation. */
+    const struct vh_files *files; /* of the call that is under way; NULL: files are opened here */
+    struct vh_event_hook event_hook;
     uint32_t cpus;
     uint32_t cores_per_socket;
     uint32_t threads_per_core;
@@ -110,7 +156,8 @@ struct vmmhpc {
     struct vmmhpc_stats_page *stats;
     uint64_t stats_bytes;
     int stats_fd;
-    int wake_fd; /* eventfd of the I/O thread */
+    int wake_fd;                     /* eventfd of the I/O thread */
+    struct vh_thread_source threads; /* set before the first device is added; empty: ours */
 
     /* The VM as KVM knows it is built anew at every reset; kvm_lock keeps others off meanwhile. */
     pthread_mutex_t kvm_lock;
@@ -123,13 +170,14 @@ struct vmmhpc {
 
     /* Devices: readers load a table without a lock; retired ones are freed after a grace period. */
     pthread_mutex_t device_lock;
-    _Atomic(struct vh_table *) tables[2];
+    _Atomic(struct vh_table *) tables[VH_SPACES];
     uint32_t next_device_id;
     struct vh_uart uart;
     struct vh_pci_bus pci;
     uint8_t generation_id[16];
     bool has_generation_id; /* fixed once a guest is loaded */
     struct vh_io_loop io_loop;
+    struct vh_modules modules;
 
     /* Life cycle: guarded by lock. attention tells vCPUs to take the lock and look: it is set while
      * anything below asks for them. Lock order: lock, console_lock, uart.lock, kvm_lock; event_lock
@@ -158,12 +206,16 @@ struct vmmhpc {
     pthread_mutex_t console_lock;
     struct vh_console console;
     pthread_mutex_t event_lock;
-    int event_fd;
-    struct vmmhpc_event late_event; /* a state that found the socket full; type 0: none */
+    struct vh_event_stream streams[VH_EVENT_STREAMS];
 };
 
+/** As vmmhpc_create(), with files that somebody else opened and a hook for all events. */
+int32_t vh_create(const struct vmmhpc_config *config, const struct vh_files *files,
+                  const struct vh_event_hook *hook, struct vmmhpc **out, struct vmmhpc_error *err);
+
 /* kvm_vm.c: the KVM objects. */
-int32_t vh_kvm_open(const char *path, int *fd, struct vmmhpc_error *err);
+int32_t vh_kvm_open(const struct vh_files *files, const char *path, int *fd,
+                    struct vmmhpc_error *err);
 int32_t vh_kvm_build(struct vmmhpc *vm, struct vmmhpc_error *err);
 void vh_kvm_teardown(struct vmmhpc *vm);
 /** Put host memory (the caller's, until the machine ends) into the guest, outside RAM, at an
@@ -217,11 +269,9 @@ void vh_time_continue(struct vmmhpc *vm);
 /* io_thread.c */
 int32_t vh_io_thread_start(struct vmmhpc *vm, struct vmmhpc_error *err);
 void vh_io_wake(struct vmmhpc *vm);
+void vh_events_init(struct vmmhpc *vm);
 /** Resets may get lost where nobody reads; the last state does not. */
 void vh_send_event(struct vmmhpc *vm, uint32_t type, uint64_t arg);
-/** Start a thread with all signals blocked, named for debuggers. */
-int32_t vh_thread_start(pthread_t *thread, void *(*start)(void *), void *arg, const char *name,
-                        struct vmmhpc_error *err);
 
 /* console.c: one turn of moving bytes; which descriptors to wait for. */
 struct pollfd;
@@ -230,7 +280,12 @@ void vh_console_close(struct vmmhpc *vm);
 void vh_console_pump(struct vmmhpc *vm);
 /** Bring the console's counters in the statistics page up to date. */
 void vh_console_account(struct vmmhpc *vm);
-uint32_t vh_console_poll(struct vmmhpc *vm, struct pollfd *fds); /* writes at most two */
+#define VH_CONSOLE_POLLS (2u + VH_CONSOLE_READERS)
+uint32_t vh_console_poll(struct vmmhpc *vm, struct pollfd *fds); /* at most VH_CONSOLE_POLLS */
+/** Has the last output been taken, after the machine's end? */
+bool vh_console_finished(struct vmmhpc *vm);
+/** Is somebody attached who has not gone? */
+bool vh_console_attached(struct vmmhpc *vm);
 /** The machine has ended: when all output has been taken, tell a socket's reader that this was it.
  *  False: some is still to be taken. */
 bool vh_console_finish(struct vmmhpc *vm);
@@ -239,6 +294,16 @@ bool vh_console_finish(struct vmmhpc *vm);
 int32_t vh_builtin_devices(struct vmmhpc *vm, struct vmmhpc_error *err);
 
 /* devices.c */
+/** Claim a range of ports or of memory; range->base and what handles it are set. */
+int32_t vh_device_add(struct vmmhpc *vm, uint32_t space, struct vh_range *range, uint64_t bytes,
+                      uint32_t *id, struct vmmhpc_error *err);
+/** Put a range, complete but for its id, into one of the tables; vCPUs may call it at once. */
+int32_t vh_range_publish(struct vmmhpc *vm, uint32_t space, struct vh_range *range, uint64_t limit,
+                         uint32_t *id, struct vmmhpc_error *err);
+/** Take it out; a vCPU may still be in it until a grace period has passed. *owned is what the
+ *  range owned, for the caller to free after that. E_INVALID: there is none. */
+int32_t vh_range_unpublish(struct vmmhpc *vm, uint32_t space, uint32_t id, void **owned,
+                           struct vmmhpc_error *err);
 void vh_devices_free(struct vmmhpc *vm);
 
 /* generation.c: put the VM generation ID into RAM. */

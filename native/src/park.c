@@ -21,7 +21,9 @@ bool vh_vcpu_enter(struct vh_vcpu *vcpu)
     /* Counts as parked until the start, so that a machine is not destroyed under this thread. */
     vcpu->active = true;
     vcpu->parked = true;
+    vcpu->pid = getpid();
     vcpu->tid = (pid_t)syscall(SYS_gettid);
+    vcpu->runner = pthread_self();
     while (atomic_load(&vm->state) == VMMHPC_STATE_CREATED && !vm->stop_requested) {
         (void)pthread_cond_wait(&vm->changed, &vm->lock);
     }

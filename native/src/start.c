@@ -45,7 +45,8 @@ static int32_t start_vcpus(struct vmmhpc *vm, struct vmmhpc_error *err)
         struct vh_vcpu *vcpu = &vm->vcpus[i];
         char name[16];
         (void)snprintf(name, sizeof(name), "vcpu%u", i);
-        int32_t status = vh_thread_start(&vcpu->thread, vcpu_main, vcpu, name, err);
+        int32_t status = vh_thread_start(&vm->threads, VH_THREAD_VCPU, &vcpu->thread, vcpu_main,
+                                         vcpu, name, err);
         if (status == VMMHPC_OK) {
             vcpu->has_thread = true;
             status = pin_vcpu(vm, vcpu->thread, i, err);
@@ -59,6 +60,9 @@ static int32_t start_vcpus(struct vmmhpc *vm, struct vmmhpc_error *err)
 
 int32_t vmmhpc_start(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->start(vm, err);
+    }
     uint32_t state = atomic_load(&vm->state);
     if (state != VMMHPC_STATE_CREATED || vm->has_io_thread) {
         return vh_fail(err, VMMHPC_E_STATE, 0, state, "a machine can be started once");
@@ -122,6 +126,9 @@ int32_t vmmhpc_vcpu_run(struct vmmhpc *vm, uint32_t vcpu, struct vmmhpc_error *e
 
 int32_t vmmhpc_wait(struct vmmhpc *vm, int64_t timeout_ms, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->wait(vm, timeout_ms, err);
+    }
     struct timespec until = {0, 0};
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
     if (timeout_ms >= 0) {

@@ -2,6 +2,7 @@
 /* The statistics page: shared memory that the vCPU threads write and anybody reads without a lock.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -14,11 +15,13 @@ int32_t vh_stats_create(struct vmmhpc *vm, struct vmmhpc_error *err)
     uint64_t stride = 0;
     (void)vh_align_up(sizeof(struct vmmhpc_vcpu_stats), VH_PAGE, &stride);
     vm->stats_bytes = VH_PAGE + vm->cpus * stride;
-    vm->stats_fd = memfd_create("vmmhpc-stats", MFD_CLOEXEC);
+    vm->stats_fd = memfd_create("vmmhpc-stats", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (vm->stats_fd < 0 || ftruncate(vm->stats_fd, (off_t)vm->stats_bytes) != 0) {
         return vh_fail(err, VMMHPC_E_SYSCALL, errno, vm->stats_bytes,
                        "cannot create the statistics page");
     }
+    /* Others map it, and may count on its size. */
+    (void)fcntl(vm->stats_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
     void *page = mmap(NULL, vm->stats_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vm->stats_fd, 0);
     if (page == MAP_FAILED) {
         return vh_fail(err, VMMHPC_E_NO_MEMORY, errno, vm->stats_bytes,
@@ -54,6 +57,10 @@ void vh_stats_destroy(struct vmmhpc *vm)
 
 const struct vmmhpc_stats_page *vmmhpc_stats(const struct vmmhpc *vm, uint64_t *bytes)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->stats((struct vmmhpc *)(uintptr_t)vm,
+                                      bytes); /* mapped at the first call */
+    }
     if (bytes != NULL) {
         *bytes = vm->stats_bytes;
     }
@@ -62,5 +69,6 @@ const struct vmmhpc_stats_page *vmmhpc_stats(const struct vmmhpc *vm, uint64_t *
 
 int32_t vmmhpc_stats_fd(const struct vmmhpc *vm)
 {
-    return vm->stats_fd;
+    return vm->remote != NULL ? vm->remote->ops->stats_fd((struct vmmhpc *)(uintptr_t)vm)
+                              : vm->stats_fd;
 }

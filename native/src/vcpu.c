@@ -19,8 +19,6 @@
  * and then sends the signal, which ends one that has started. No kick can be lost, none needs a
  * retry.
  */
-#define KICK_SIGNAL (SIGRTMIN + 7)
-
 struct loop {
     struct vh_vcpu *vcpu;
     sigset_t old_mask;
@@ -179,6 +177,10 @@ static void internal_error(struct vh_vcpu *vcpu)
 static void handle_exit(struct vh_vcpu *vcpu)
 {
     char text[96];
+    if (atomic_load_explicit(&vcpu->vm->tables[VH_SPACE_HOOK], memory_order_acquire) != NULL &&
+        vh_exit_hooks(vcpu)) {
+        return;
+    }
     switch (vcpu->run->exit_reason) {
     case KVM_EXIT_IO:
         if (atomic_load(&vcpu->vm->debug) == NULL || !vh_debug_trap(vcpu)) {
@@ -219,7 +221,7 @@ static void set_signal_mask(struct loop *loop, bool entering)
 {
     sigset_t kick;
     (void)sigemptyset(&kick);
-    (void)sigaddset(&kick, KICK_SIGNAL);
+    (void)sigaddset(&kick, VH_KICK_SIGNAL);
     if (entering) {
         (void)pthread_sigmask(SIG_BLOCK, &kick, &loop->old_mask);
         return;
@@ -234,14 +236,12 @@ static void set_signal_mask(struct loop *loop, bool entering)
 /* After every reset the vCPU is a new one for KVM and needs the mask again. */
 static void arm_vcpu(const struct loop *loop)
 {
-    struct {
-        struct kvm_signal_mask header;
-        uint64_t set;
-    } mask = {.header = {.len = 8}};
+    /* struct kvm_signal_mask: a length, and right behind it the kernel's set (signals 1 ... 64). */
+    uint32_t mask[3] = {2 * sizeof(uint32_t)};
     sigset_t inside = loop->old_mask;
-    (void)sigdelset(&inside, KICK_SIGNAL);
-    memcpy(&mask.set, &inside, sizeof(mask.set)); /* the kernel's set: the first 64 signals */
-    (void)ioctl(loop->vcpu->fd, KVM_SET_SIGNAL_MASK, &mask);
+    (void)sigdelset(&inside, VH_KICK_SIGNAL);
+    memcpy(&mask[1], &inside, 2 * sizeof(uint32_t));
+    (void)ioctl(loop->vcpu->fd, KVM_SET_SIGNAL_MASK, mask);
 }
 
 static void clear_kick(struct vh_vcpu *vcpu)
@@ -249,7 +249,7 @@ static void clear_kick(struct vh_vcpu *vcpu)
     sigset_t kick;
     struct timespec now = {0, 0};
     (void)sigemptyset(&kick);
-    (void)sigaddset(&kick, KICK_SIGNAL);
+    (void)sigaddset(&kick, VH_KICK_SIGNAL);
     __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
     (void)sigtimedwait(&kick, NULL, &now);
 }
@@ -262,7 +262,7 @@ void vh_kick_all(struct vmmhpc *vm)
             /* Where it was set already, a kick is on its way or KVM_RUN yet to come. Signals would
              * pile up otherwise, and too many of them are refused (RLIMIT_SIGPENDING). */
             if (__atomic_exchange_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST) == 0) {
-                (void)syscall(SYS_tgkill, getpid(), vcpu->tid, KICK_SIGNAL);
+                (void)syscall(SYS_tgkill, vcpu->pid, vcpu->tid, VH_KICK_SIGNAL);
             }
         }
     }

@@ -17,9 +17,13 @@ struct vmmhpc *machine_rig_new(uint64_t mib)
     }
     vm->kvm_fd = -1;
     vm->vm_fd = -1;
+    vm->wake_fd = -1;
+    vh_events_init(vm);
     vm->io_loop.epoll_fd = -1;
     vm->next_device_id = 1;
-    pthread_mutex_t *locks[] = {&vm->lock, &vm->kvm_lock, &vm->device_lock, &vm->io_loop.lock};
+    pthread_mutex_t *locks[] = {&vm->lock,         &vm->kvm_lock,        &vm->device_lock,
+                                &vm->io_loop.lock, &vm->modules.control, &vm->modules.lock,
+                                &vm->event_lock};
     for (size_t i = 0; i < VH_COUNT(locks); i++) {
         (void)pthread_mutex_init(locks[i], NULL);
     }
@@ -31,6 +35,7 @@ struct vmmhpc *machine_rig_new(uint64_t mib)
 
 void machine_rig_free(struct vmmhpc *vm)
 {
+    vh_modules_destroy(vm);
     vh_pci_destroy(vm);
     vh_devices_free(vm);
     if (vm->io_loop.epoll_fd >= 0) {

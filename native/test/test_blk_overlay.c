@@ -46,7 +46,8 @@ static void paint(uint8_t *at, uint64_t stamp)
 static bool open_it(struct bench *bench, const char *path, uint32_t flags,
                     struct vh_blk_store **store)
 {
-    return CHECK_OK(vh_blk_overlay_open(path, bench->base, flags, store, &bench->err), &bench->err);
+    return CHECK_OK(vh_blk_overlay_open(NULL, path, bench->base, flags, store, &bench->err),
+                    &bench->err);
 }
 
 static struct bench *bench_new(void)
@@ -521,7 +522,7 @@ static uint64_t peek(struct bench *bench, uint64_t offset)
 static int32_t try_open(struct bench *bench)
 {
     struct vh_blk_store *store = NULL;
-    int32_t status = vh_blk_overlay_open(bench->path, bench->base, 0, &store, &bench->err);
+    int32_t status = vh_blk_overlay_open(NULL, bench->path, bench->base, 0, &store, &bench->err);
 
     if (status == VMMHPC_OK) {
         store->ops->close(store);
@@ -654,8 +655,8 @@ TEST(overlay_creation)
     /* Two overlays share a base, which nobody may write meanwhile. */
     if (open_it(bench, bench->path, 0, &bench->store) &&
         open_it(bench, bench->crashed, 0, &second)) {
-        CHECK_ERROR(vh_blk_raw_open(bench->base, 0, &raw, &bench->err), &bench->err, VMMHPC_E_IO,
-                    "in use");
+        CHECK_ERROR(vh_blk_raw_open(NULL, bench->base, 0, &raw, &bench->err), &bench->err,
+                    VMMHPC_E_IO, "in use");
         CHECK_ERROR(try_open(bench), &bench->err, VMMHPC_E_IO, "in use");
         second->ops->close(second);
     }

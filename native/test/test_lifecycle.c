@@ -30,7 +30,8 @@ static struct vmmhpc *machine_with(uint32_t cpus)
     vh_console_init(vm);
     vm->cpus = cpus;
     vm->vcpus = calloc(cpus, sizeof(*vm->vcpus));
-    vm->stats_fd = vm->event_fd = vm->vm_fd = vm->kvm_fd = -1;
+    vh_events_init(vm);
+    vm->stats_fd = vm->vm_fd = vm->kvm_fd = -1;
     vm->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     vm->next_device_id = 1;
     CHECK_OK(vh_stats_create(vm, &err), &err);
@@ -194,7 +195,9 @@ TEST(lifecycle_handlers_may_not_wait_for_themselves)
     uint32_t id = add(vm, 1);
 
     sigset_t kick = block_kicks();
+    vm->vcpus[0].pid = getpid();
     vm->vcpus[0].tid = gettid();
+    vm->vcpus[0].runner = pthread_self();
     CHECK_ERROR(vmmhpc_device_remove(vm, id, &err), &err, VMMHPC_E_STATE, "device handler");
     CHECK_ERROR(vmmhpc_pause(vm, &err), &err, VMMHPC_E_STATE, "device handler");
     CHECK_OK(vmmhpc_stop(vm, &err), &err); /* this it may */
@@ -228,7 +231,9 @@ TEST(lifecycle_kicks_do_not_pile_up)
     struct vmmhpc *vm = machine_with(1);
     sigset_t kick = block_kicks();
 
+    vm->vcpus[0].pid = getpid();
     vm->vcpus[0].tid = gettid();
+    vm->vcpus[0].runner = pthread_self();
     for (int i = 0; i < 100; i++) {
         vh_kick_all(vm);
     }
@@ -310,6 +315,34 @@ TEST(lifecycle_last_state_reaches_a_reader_who_sleeps)
     discard(vm);
     CHECK_EQ(read_events(fd, &event, VMMHPC_EVENT_STATE), 0); /* and then the end */
     close(fd);
+}
+
+TEST(lifecycle_events_go_to_every_reader)
+{
+    struct vmmhpc *vm = machine_with(1);
+    struct vmmhpc_event event = {0};
+    int fds[VH_EVENT_STREAMS];
+    int more = -1;
+
+    for (uint32_t i = 0; i < VH_EVENT_STREAMS; i++) {
+        CHECK_OK(vmmhpc_open_events(vm, &fds[i], &err), &err);
+    }
+    CHECK_ERROR(vmmhpc_open_events(vm, &more, &err), &err, VMMHPC_E_LIMIT, "streams");
+    vh_send_event(vm, VMMHPC_EVENT_RESET, 1);
+    for (uint32_t i = 0; i < VH_EVENT_STREAMS; i++) {
+        CHECK_EQ(recv(fds[i], &event, sizeof(event), 0), sizeof(event));
+        CHECK_EQ(event.arg, 1);
+    }
+    close(fds[2]); /* its reader has gone: there is room for another */
+    vh_send_event(vm, VMMHPC_EVENT_RESET, 2);
+    CHECK_OK(vmmhpc_open_events(vm, &fds[2], &err), &err);
+    vh_send_event(vm, VMMHPC_EVENT_RESET, 3);
+    CHECK_EQ(recv(fds[2], &event, sizeof(event), 0), sizeof(event));
+    CHECK_EQ(event.arg, 3);
+    discard(vm);
+    for (uint32_t i = 0; i < VH_EVENT_STREAMS; i++) {
+        close(fds[i]);
+    }
 }
 
 TEST(lifecycle_console_is_told_of_the_end_however_late_it_comes)

@@ -66,7 +66,7 @@ static struct disk *disk_closed(void)
 
 static bool disk_open(struct disk *disk)
 {
-    if (!CHECK_OK(vh_blk_new(&disk->config, &disk->device, &disk->err), &disk->err)) {
+    if (!CHECK_OK(vh_blk_new(NULL, &disk->config, NULL, &disk->device, &disk->err), &disk->err)) {
         return false;
     }
     disk->rig = virtio_rig_new(disk->device);
@@ -683,18 +683,20 @@ TEST(blk_one_writer)
     struct vh_virtio *other = NULL;
     struct vmmhpc_blk config = disk->config;
 
-    CHECK_ERROR(vh_blk_new(&config, &other, &disk->err), &disk->err, VMMHPC_E_IO, "in use");
+    CHECK_ERROR(vh_blk_new(NULL, &config, NULL, &other, &disk->err), &disk->err, VMMHPC_E_IO,
+                "in use");
     CHECK_EQ(disk->err.sys_errno, EBUSY);
     config.flags = VMMHPC_BLK_READ_ONLY;
-    CHECK_ERROR(vh_blk_new(&config, &other, &disk->err), &disk->err, VMMHPC_E_IO,
+    CHECK_ERROR(vh_blk_new(NULL, &config, NULL, &other, &disk->err), &disk->err, VMMHPC_E_IO,
                 "being written by another");
     virtio_rig_free(disk->rig);
     disk->config.flags = VMMHPC_BLK_READ_ONLY;
     if (disk_open(disk)) { /* readers share */
-        CHECK_OK(vh_blk_new(&config, &other, &disk->err), &disk->err);
+        CHECK_OK(vh_blk_new(NULL, &config, NULL, &other, &disk->err), &disk->err);
         config.flags = 0;
         struct vh_virtio *third = NULL;
-        CHECK_ERROR(vh_blk_new(&config, &third, &disk->err), &disk->err, VMMHPC_E_IO, "in use");
+        CHECK_ERROR(vh_blk_new(NULL, &config, NULL, &third, &disk->err), &disk->err, VMMHPC_E_IO,
+                    "in use");
         other->ops->destroy(other);
     }
     disk_drop(disk);
@@ -707,27 +709,36 @@ TEST(blk_what_is_no_disk)
     struct vmmhpc_blk config = disk->config;
 
     config.size--;
-    CHECK_ERROR(vh_blk_new(&config, &device, &disk->err), &disk->err, VMMHPC_E_INVALID, "size");
+    CHECK_ERROR(vh_blk_new(NULL, &config, NULL, &device, &disk->err), &disk->err, VMMHPC_E_INVALID,
+                "size");
     config.size++;
     config.flags = 8;
-    CHECK_ERROR(vh_blk_new(&config, &device, &disk->err), &disk->err, VMMHPC_E_INVALID, "0x8");
+    CHECK_ERROR(vh_blk_new(NULL, &config, NULL, &device, &disk->err), &disk->err, VMMHPC_E_INVALID,
+                "0x8");
     config.flags = 0;
     config.serial = "SERIAL-0123456789abcd";
-    CHECK_ERROR(vh_blk_new(&config, &device, &disk->err), &disk->err, VMMHPC_E_INVALID, "serial");
+    CHECK_ERROR(vh_blk_new(NULL, &config, NULL, &device, &disk->err), &disk->err, VMMHPC_E_INVALID,
+                "serial");
     config.serial = NULL;
     config.path = NULL;
-    CHECK_ERROR(vh_blk_new(&config, &device, &disk->err), &disk->err, VMMHPC_E_INVALID, "path");
+    CHECK_ERROR(vh_blk_new(NULL, &config, NULL, &device, &disk->err), &disk->err, VMMHPC_E_INVALID,
+                "path");
     config.path = "/nowhere/at/all";
-    CHECK_ERROR(vh_blk_new(&config, &device, &disk->err), &disk->err, VMMHPC_E_IO, "cannot open");
+    CHECK_ERROR(vh_blk_new(NULL, &config, NULL, &device, &disk->err), &disk->err, VMMHPC_E_IO,
+                "cannot open");
     config.path = "/";
-    CHECK_ERROR(vh_blk_new(&config, &device, &disk->err), &disk->err, VMMHPC_E_IO, "cannot open");
+    CHECK_ERROR(vh_blk_new(NULL, &config, NULL, &device, &disk->err), &disk->err, VMMHPC_E_IO,
+                "cannot open");
     config.flags = VMMHPC_BLK_READ_ONLY;
-    CHECK_ERROR(vh_blk_new(&config, &device, &disk->err), &disk->err, VMMHPC_E_IO, "neither");
+    CHECK_ERROR(vh_blk_new(NULL, &config, NULL, &device, &disk->err), &disk->err, VMMHPC_E_IO,
+                "neither");
     config.path = "/dev/null";
-    CHECK_ERROR(vh_blk_new(&config, &device, &disk->err), &disk->err, VMMHPC_E_IO, "neither");
+    CHECK_ERROR(vh_blk_new(NULL, &config, NULL, &device, &disk->err), &disk->err, VMMHPC_E_IO,
+                "neither");
     config.path = disk->path;
     CHECK_EQ(truncate(disk->path, 511), 0);
-    CHECK_ERROR(vh_blk_new(&config, &device, &disk->err), &disk->err, VMMHPC_E_INVALID, "empty");
+    CHECK_ERROR(vh_blk_new(NULL, &config, NULL, &device, &disk->err), &disk->err, VMMHPC_E_INVALID,
+                "empty");
     CHECK_EQ(truncate(disk->path, 1025), 0);
     if (disk_open(disk)) {
         CHECK_EQ(virtio_rig_config(disk->rig, 0, 8), 2);

@@ -41,7 +41,7 @@ static struct wire *plug(uint32_t kind, int fd, uint64_t features)
     struct vmmhpc_error err = {.size = sizeof(err)};
     struct vmmhpc_net config = config_for(kind, fd);
     struct wire *wire = calloc(1, sizeof(*wire));
-    if (!CHECK_OK(vh_net_create(&config, &wire->net, &err), &err)) {
+    if (!CHECK_OK(vh_net_create(NULL, &config, &wire->net, &err), &err)) {
         abort();
     }
     (void)close(fd); /* it was duplicated */
@@ -190,7 +190,7 @@ TEST(net_features_and_configuration)
     memcpy(config.mac, "\x02\x03\x04\x05\x06\x07", 6);
     config.mtu = 9000;
     struct vh_net *net = NULL;
-    CHECK_OK(vh_net_create(&config, &net, &err), &err);
+    CHECK_OK(vh_net_create(NULL, &config, &net, &err), &err);
     CHECK(memcmp(net->virtio.config, config.mac, 6) == 0);
     CHECK((net->virtio.features & BIT(VIRTIO_NET_F_MTU)) != 0);
     CHECK_EQ(net->virtio.config[10] | net->virtio.config[11] << 8, 9000);
@@ -206,27 +206,27 @@ TEST(net_refuses_bad_configuration)
     int fds[2];
     CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
     struct vmmhpc_net config = config_for(VMMHPC_NET_LINK, fds[0]);
-    CHECK_ERROR(vh_net_create(&config, &net, &err), &err, VMMHPC_E_INVALID, "SOCK_SEQPACKET");
+    CHECK_ERROR(vh_net_create(NULL, &config, &net, &err), &err, VMMHPC_E_INVALID, "SOCK_SEQPACKET");
     config.kind = VMMHPC_NET_TAP;
-    CHECK_ERROR(vh_net_create(&config, &net, &err), &err, VMMHPC_E_INVALID, "tap");
+    CHECK_ERROR(vh_net_create(NULL, &config, &net, &err), &err, VMMHPC_E_INVALID, "tap");
     config.kind = 9;
-    CHECK_ERROR(vh_net_create(&config, &net, &err), &err, VMMHPC_E_INVALID, "kind 9");
+    CHECK_ERROR(vh_net_create(NULL, &config, &net, &err), &err, VMMHPC_E_INVALID, "kind 9");
     config.kind = VMMHPC_NET_STREAM;
     config.flags = VMMHPC_NET_VHOST;
-    CHECK_ERROR(vh_net_create(&config, &net, &err), &err, VMMHPC_E_INVALID, "flags");
+    CHECK_ERROR(vh_net_create(NULL, &config, &net, &err), &err, VMMHPC_E_INVALID, "flags");
     config.flags = 0;
     config.mtu = 67;
-    CHECK_ERROR(vh_net_create(&config, &net, &err), &err, VMMHPC_E_INVALID, "MTU");
+    CHECK_ERROR(vh_net_create(NULL, &config, &net, &err), &err, VMMHPC_E_INVALID, "MTU");
     config.mtu = 0;
     config.mac[0] = 1;
-    CHECK_ERROR(vh_net_create(&config, &net, &err), &err, VMMHPC_E_INVALID, "group");
+    CHECK_ERROR(vh_net_create(NULL, &config, &net, &err), &err, VMMHPC_E_INVALID, "group");
     config.mac[0] = 0;
     config.size--;
-    CHECK_ERROR(vh_net_create(&config, &net, &err), &err, VMMHPC_E_INVALID, "size");
+    CHECK_ERROR(vh_net_create(NULL, &config, &net, &err), &err, VMMHPC_E_INVALID, "size");
     config.size++;
     config.fd = 9999;
-    CHECK_ERROR(vh_net_create(&config, &net, &err), &err, VMMHPC_E_INVALID, "9999");
-    CHECK_ERROR(vh_net_create(NULL, &net, &err), &err, VMMHPC_E_INVALID, "");
+    CHECK_ERROR(vh_net_create(NULL, &config, &net, &err), &err, VMMHPC_E_INVALID, "9999");
+    CHECK_ERROR(vh_net_create(NULL, NULL, &net, &err), &err, VMMHPC_E_INVALID, "");
     (void)close(fds[0]);
     (void)close(fds[1]);
 }
@@ -904,8 +904,8 @@ TEST(net_vhost_where_the_host_has_none)
     config.flags = VMMHPC_NET_VHOST;
     struct vh_net *net = NULL;
     if (access("/dev/vhost-net", F_OK) != 0) {
-        CHECK_ERROR(vh_net_create(&config, &net, &err), &err, VMMHPC_E_UNSUPPORTED, "vhost");
-    } else if (CHECK_OK(vh_net_create(&config, &net, &err), &err)) {
+        CHECK_ERROR(vh_net_create(NULL, &config, &net, &err), &err, VMMHPC_E_UNSUPPORTED, "vhost");
+    } else if (CHECK_OK(vh_net_create(NULL, &config, &net, &err), &err)) {
         net->virtio.ops->destroy(&net->virtio);
     }
     (void)close(tap);

@@ -40,7 +40,7 @@ static int32_t pmem_new(const char *path, uint32_t flags, struct vh_virtio **dev
 {
     struct vmmhpc_pmem config = {.size = sizeof(config), .flags = flags, .path = path};
 
-    return vh_pmem_new(&config, device, &err);
+    return vh_pmem_new(NULL, &config, device, &err);
 }
 
 /* The answer to a request of that type and length; its status, or -1 where nothing was written. */
@@ -171,6 +171,6 @@ TEST(virtio_pmem_refuses)
     CHECK_ERROR(pmem_new("/nowhere/at/all", 0, &device), &err, VMMHPC_E_IO, "/nowhere/at/all");
     CHECK_ERROR(pmem_new("/dev/null", 0, &device), &err, VMMHPC_E_INVALID, "regular");
     struct vmmhpc_pmem config = {.size = 3, .path = file.path};
-    CHECK_ERROR(vh_pmem_new(&config, &device, &err), &err, VMMHPC_E_INVALID, "size");
+    CHECK_ERROR(vh_pmem_new(NULL, &config, &device, &err), &err, VMMHPC_E_INVALID, "size");
     file_free(&file);
 }

@@ -171,7 +171,8 @@ TEST(virtio_vsock_absent)
         tap_skip("this host has /dev/vhost-vsock");
         return;
     }
-    CHECK_ERROR(vh_vsock_new(3, &device, &err), &err, VMMHPC_E_UNSUPPORTED, "/dev/vhost-vsock");
+    CHECK_ERROR(vh_vsock_new(NULL, 3, &device, &err), &err, VMMHPC_E_UNSUPPORTED,
+                "/dev/vhost-vsock");
     CHECK_EQ(err.sys_errno, ENOENT);
 }
 
@@ -181,7 +182,7 @@ TEST(virtio_vsock_cid_range)
     struct vh_virtio *device = NULL;
 
     for (uint32_t i = 0; i < VH_COUNT(bad); i++) {
-        CHECK_ERROR(vh_vsock_new(bad[i], &device, &err), &err, VMMHPC_E_RANGE, "CID");
+        CHECK_ERROR(vh_vsock_new(NULL, bad[i], &device, &err), &err, VMMHPC_E_RANGE, "CID");
     }
 }
 
@@ -191,10 +192,10 @@ TEST(virtio_vhost_open_errors)
     char path[] = "/tmp/vhost-test-XXXXXX";
     int fd = mkstemp(path);
 
-    CHECK_ERROR(vh_vhost_open(&vhost, "/dev/no-vhost", &err), &err, VMMHPC_E_UNSUPPORTED,
+    CHECK_ERROR(vh_vhost_open(NULL, &vhost, "/dev/no-vhost", &err), &err, VMMHPC_E_UNSUPPORTED,
                 "/dev/no-vhost");
     CHECK_EQ(vhost.fd, -1);
-    CHECK_ERROR(vh_vhost_open(&vhost, path, &err), &err, VMMHPC_E_UNSUPPORTED, "owner");
+    CHECK_ERROR(vh_vhost_open(NULL, &vhost, path, &err), &err, VMMHPC_E_UNSUPPORTED, "owner");
     CHECK_EQ(vhost.fd, -1);
     vh_vhost_close(&vhost, NULL);
     (void)unlink(path);
@@ -209,10 +210,10 @@ TEST(virtio_vsock_cid_in_use)
     if (!host_has_vsock()) {
         return;
     }
-    CHECK_OK(vh_vsock_new(some_cid(), &device, &err), &err);
-    CHECK_ERROR(vh_vsock_new(some_cid(), &other, &err), &err, VMMHPC_E_OVERLAP, "in use");
+    CHECK_OK(vh_vsock_new(NULL, some_cid(), &device, &err), &err);
+    CHECK_ERROR(vh_vsock_new(NULL, some_cid(), &other, &err), &err, VMMHPC_E_OVERLAP, "in use");
     device->ops->destroy(device);
-    CHECK_OK(vh_vsock_new(some_cid(), &device, &err), &err);
+    CHECK_OK(vh_vsock_new(NULL, some_cid(), &device, &err), &err);
     device->ops->destroy(device);
 }
 
@@ -224,7 +225,7 @@ TEST(virtio_vsock_talks_to_the_host)
     if (!host_has_vsock()) {
         return;
     }
-    CHECK_OK(vh_vsock_new(guest.cid, &device, &err), &err);
+    CHECK_OK(vh_vsock_new(NULL, guest.cid, &device, &err), &err);
     CHECK(device->kicked_elsewhere);
     guest.rig = virtio_rig_new(device);
     CHECK_EQ(virtio_rig_config(guest.rig, 0, 8), guest.cid);
@@ -251,7 +252,7 @@ TEST(virtio_vsock_queue_missing)
     if (!host_has_vsock()) {
         return;
     }
-    CHECK_OK(vh_vsock_new(guest.cid, &device, &err), &err);
+    CHECK_OK(vh_vsock_new(NULL, guest.cid, &device, &err), &err);
     guest.rig = virtio_rig_new(device);
     virtio_rig_negotiate(guest.rig, 0);
     virtio_rig_queue(guest.rig, RECEIVE, 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * acpi-dump DIRECTORY CPUS [--no-uart] [--pci] [--generation-id] [--spread N]
+ * acpi-dump DIRECTORY CPUS [--no-uart] [--pci] [--generation-id] [--power-button] [--spread N]
  * Writes the ACPI tables of a machine to DIRECTORY, one file each (RSDP.dat, XSDT.dat, FACP.dat,
  * APIC.dat, DSDT.dat, with --pci MCFG.dat), for iasl. --spread N makes the APIC ids multiples of N.
  * Needs no KVM.
@@ -93,6 +93,8 @@ int main(int argc, char **argv)
             config.pci = true;
             config.pci_window_gpa = 4 * VH_GIB;
             config.pci_window_bytes = 32 * VH_GIB;
+        } else if (strcmp(argv[i], "--power-button") == 0) {
+            config.power_button = true;
         } else if (strcmp(argv[i], "--generation-id") == 0) {
             config.generation_gpa = VH_GENERATION_GPA;
         } else if (strcmp(argv[i], "--spread") == 0 && i + 1 < argc) {
@@ -103,8 +105,8 @@ int main(int argc, char **argv)
     }
     const unsigned long cpus = argc >= 3 ? strtoul(argv[2], NULL, 10) : 0;
     if (cpus == 0 || cpus > CPUS_MAX || spread == 0 || spread > SPREAD_MAX) {
-        return fail("usage",
-                    "acpi-dump DIRECTORY CPUS [--no-uart] [--pci] [--generation-id] [--spread N]");
+        return fail("usage", "acpi-dump DIRECTORY CPUS [--no-uart] [--pci] [--generation-id] "
+                             "[--power-button] [--spread N]");
     }
     config.cpus = (uint32_t)cpus;
     uint32_t *apic_ids = calloc(cpus, sizeof(*apic_ids));

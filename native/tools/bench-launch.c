@@ -8,8 +8,9 @@
  *
  * When the text has come, the monitor is stopped by SIGSTOP, so that what its guest does afterwards
  * is not counted, and a line "PID NANOSECONDS" is written. At the end of standard input the monitor
- * is killed. Exit status: 0; 1 if it could not be started or ended before the text came, whose
- * output then goes to standard error.
+ * is killed. A program that only starts a monitor, which inherits its output, may have ended. Exit
+ * status: 0; 1 if it could not be started or ended before the text came, whose output then goes to
+ * standard error.
  *
  * --touch writes to all free memory once, in huge pages where there are any. In a nested machine
  * the first use of each page costs a fault in the machine below, which is no monitor's fault.
@@ -139,9 +140,12 @@ int main(int argc, char **argv)
     }
     bool ready = wait_for(monitor.output, argv[1], kept, &used);
     int64_t ready_ns = now_ns();
+    bool ended = false;
     if (ready) {
+        int stopped = 0;
         (void)kill(monitor.pid, SIGSTOP);
-        (void)waitpid(monitor.pid, NULL, WUNTRACED); /* every thread has stopped */
+        (void)waitpid(monitor.pid, &stopped, WUNTRACED); /* every thread has stopped */
+        ended = !WIFSTOPPED(stopped);
         (void)printf("%d %lld\n", (int)monitor.pid, (long long)(ready_ns - monitor.exec_ns));
         (void)fflush(stdout);
         char byte = 0;
@@ -150,7 +154,9 @@ int main(int argc, char **argv)
     } else {
         (void)fwrite(kept, 1, used, stderr);
     }
-    (void)kill(monitor.pid, SIGKILL);
-    (void)waitpid(monitor.pid, NULL, 0);
+    if (!ended) {
+        (void)kill(monitor.pid, SIGKILL);
+        (void)waitpid(monitor.pid, NULL, 0);
+    }
     return ready ? 0 : 1;
 }

@@ -5,29 +5,38 @@
  *
  *   vmm-run [-k bzimage|linux|pvh|multiboot|flat16|flat64] [-m MiB] [-c CPUS] [-b BACKING]
  *           [-i INITRD] [-a CMDLINE] [-l LOAD_ADDRESS] [-s STATS_FILE] [-n] KERNEL
+ *   vmm-run -d DIRECTORY [-o] [-M MONITOR] [-w PARTS] ... KERNEL
  *
- * Exit status: 0 power-off, 1 error before the guest ran, 3 guest crashed.
+ * With -d the machine is started in a monitor process (MONITOR: path of vmm-hpc), whose files are
+ * in DIRECTORY, and is left running; -o: its console's output goes to standard output, from the
+ * beginning; -w: parts of the jail to go without (enum vmmhpc_jail_part).
+ *
+ * Exit status: 0 power-off or started, 1 error before the guest ran, 3 guest crashed.
  */
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "vmmhpc.h"
+#include "vmmhpc_monitor.h"
 
 struct options {
     struct vmmhpc_config config;
     struct vmmhpc_memory memory;
     struct vmmhpc_boot boot;
     const char *stats_path;
+    struct vmmhpc_monitor monitor;
+    bool output; /* of the monitor's console */
 };
 
 static int usage(void)
 {
     (void)fputs(
         "usage: vmm-run [-k KIND] [-m MiB] [-c CPUS] [-b anon|thp|memfd|2M|1G] [-i INITRD]\n"
-        "               [-a CMDLINE] [-l LOAD_ADDRESS] [-s STATS_FILE] [-n] KERNEL\n",
+        "               [-a CMDLINE] [-l LOAD_ADDRESS] [-s STATS_FILE] [-n]\n"
+        "               [-d DIRECTORY [-o] [-M MONITOR] [-w PARTS]] KERNEL\n",
         stderr);
     return 1;
 }
@@ -49,7 +58,7 @@ static int parse(int argc, char **argv, struct options *o)
     static const char *const backings[] = {"anon", "thp", "memfd", "2M", "1G"};
     int option = 0;
     int index = 0;
-    while ((option = getopt(argc, argv, "k:m:c:b:i:a:l:s:n")) != -1) {
+    while ((option = getopt(argc, argv, "k:m:c:b:i:a:l:s:nd:oM:w:")) != -1) {
         switch (option) {
         case 'k':
             index = find(kinds, sizeof(kinds) / sizeof(kinds[0]), optarg);
@@ -79,6 +88,18 @@ static int parse(int argc, char **argv, struct options *o)
             break;
         case 'n':
             o->config.flags |= VMMHPC_FLAG_STOP_ON_RESET;
+            break;
+        case 'd':
+            o->monitor.directory = optarg;
+            break;
+        case 'o':
+            o->output = true;
+            break;
+        case 'M':
+            o->monitor.program = optarg;
+            break;
+        case 'w':
+            o->monitor.jail_without = (uint32_t)strtoul(optarg, NULL, 0);
             break;
         default:
             return -1;
@@ -125,6 +146,27 @@ static void report_crash(const struct vmmhpc_stop_info *info)
     }
 }
 
+static int start_monitor(const struct options *o)
+{
+    struct vmmhpc_error err = {.size = sizeof(err)};
+    struct vmmhpc *vm = NULL;
+    int32_t status = vmmhpc_spawn(&o->config, &o->monitor, &vm, &err);
+    if (status == VMMHPC_OK) {
+        status = vmmhpc_load(vm, &o->boot, &err);
+    }
+    if (status == VMMHPC_OK && o->output) {
+        status = vmmhpc_console_attach(vm, -1, STDOUT_FILENO, &err);
+    }
+    if (status == VMMHPC_OK) {
+        status = vmmhpc_start(vm, &err);
+    }
+    vmmhpc_destroy(vm);
+    if (status != VMMHPC_OK) {
+        (void)fprintf(stderr, "vmm-run: %s (%s)\n", err.text, vmmhpc_status_name(err.code));
+    }
+    return status == VMMHPC_OK ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {
@@ -134,6 +176,7 @@ int main(int argc, char **argv)
                    .numa_node = -1},
         .boot = {.size = sizeof(struct vmmhpc_boot)},
         .config = {.size = sizeof(struct vmmhpc_config), .cpus = 1, .memory_count = 1},
+        .monitor = {.size = sizeof(struct vmmhpc_monitor), .program = "vmm-hpc", .name = "vmm-run"},
     };
     struct vmmhpc_error err = {.size = sizeof(err)};
     struct vmmhpc_stop_info info = {.size = sizeof(info)};
@@ -141,6 +184,9 @@ int main(int argc, char **argv)
     o.config.memory = &o.memory;
     if (parse(argc, argv, &o) != 0) {
         return usage();
+    }
+    if (o.monitor.directory != NULL) {
+        return start_monitor(&o);
     }
     if (vmmhpc_create(&o.config, &vm, &err) != VMMHPC_OK ||
         vmmhpc_console_attach(vm, STDIN_FILENO, STDOUT_FILENO, &err) != VMMHPC_OK ||

@@ -3,16 +3,12 @@
  * Binding of libvmmhpc-gdb.so (native/gdb/gdb.h): the server for gdb. A library of its own on top of
  * libvmmhpc, loaded with the first server.
  */
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import koffi from "koffi";
-import { LibraryError } from "../errors.js";
+import { furtherLibrary } from "./further-library.js";
 import { VmmhpcError } from "./layouts.js";
-import { type Bound, library, packageRoot, type Signature } from "./library.js";
+import type { Signature } from "./library.js";
 import { type MachineHandle, vmmError } from "./machine.js";
 import { pad, ptr, struct, u32 } from "./struct.js";
-
-const RELATIVE = "native/build/release/libvmmhpc-gdb.so";
 
 declare const serverBrand: unique symbol;
 /** An opaque struct vmmhpc_gdb *. */
@@ -51,43 +47,12 @@ export const GDB_SIGNATURES: { readonly [K in keyof GdbApi]: Signature } = {
   features: ["vmmhpc_gdb_features", "uint32_t", [P]],
 };
 
-type BoundApi = { readonly [K in keyof GdbApi]: Bound<GdbApi[K]> };
+const gdb = furtherLibrary<GdbApi>("gdb", GDB_SIGNATURES);
 
+/** The functions, bound at the first call. @throws LibraryError (`E_NO_LIBRARY`) */
+export const gdbLibrary = gdb.api;
 /** Where libvmmhpc-gdb.so is: `V3M_LIBVMMHPC_GDB` if set, else the release build in this package. */
-export function gdbLibraryPath(): string {
-  return process.env.V3M_LIBVMMHPC_GDB || join(packageRoot(), RELATIVE);
-}
-
-let loaded: BoundApi | undefined;
-
-/**
- * The functions, bound at the first call.
- * @throws LibraryError (`E_NO_LIBRARY`)
- */
-export function gdbLibrary(): BoundApi {
-  if (loaded === undefined) {
-    library(); // first: the other one needs its symbols
-    const path = gdbLibraryPath();
-    if (!existsSync(path)) {
-      throw new LibraryError("E_NO_LIBRARY", `libvmmhpc-gdb is not at ${path}`, {
-        hint: process.env.V3M_LIBVMMHPC_GDB ? "correct or unset V3M_LIBVMMHPC_GDB" : "make build",
-      });
-    }
-    try {
-      const so = koffi.load(path);
-      const bind = ([symbol, result, args]: Signature) => so.func(symbol, result, [...args]);
-      loaded = Object.fromEntries(
-        Object.entries<Signature>(GDB_SIGNATURES).map(([name, signature]) => [name, bind(signature)]),
-      ) as unknown as BoundApi;
-    } catch (cause) {
-      throw new LibraryError("E_NO_LIBRARY", `cannot load ${path}: ${String(cause)}`, {
-        hint: "make build",
-        cause,
-      });
-    }
-  }
-  return loaded;
-}
+export const gdbLibraryPath = gdb.path;
 
 /** @throws VmmError, LibraryError */
 export function gdbCreate(

@@ -32,6 +32,7 @@ export type Backing = (typeof Backing)[keyof typeof Backing];
 export const MEMORY_PREFAULT = 1;
 export const MEMORY_MAX = 16;
 export const MEMORY_MIN = 1 << 20;
+export const POWER_BUTTON_GSI = 7;
 export const HOLE_START = 0xc000_0000n;
 export const HOLE_END = 0x1_0000_0000n;
 
@@ -42,6 +43,7 @@ export const Flag = {
   NO_UART: 4,
   HIDE_XSAVE: 8,
   BARE: 16,
+  POWER_BUTTON: 32,
 } as const;
 
 /** enum vmmhpc_image_kind. */
@@ -73,11 +75,12 @@ export const StopReason = {
   RUN_FAILED: 8,
   RESET_FAILED: 9,
   GUEST_CRASH: 10,
+  MONITOR_ENDED: 11,
 } as const;
 export type StopReason = (typeof StopReason)[keyof typeof StopReason];
 
 /** enum vmmhpc_event_type. */
-export const EventType = { STATE: 1, RESET: 2 } as const;
+export const EventType = { STATE: 1, RESET: 2, MODULE_FAILED: 3 } as const;
 
 /** enum vmmhpc_space. */
 export const Space = { PIO: 0, MMIO: 1 } as const;

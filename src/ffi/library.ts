@@ -1,25 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Finding and loading libvmmhpc.so, once per thread (a Worker loads it for itself). */
 import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import koffi, { type LibraryHandle, type TypeObject } from "koffi";
 import { LibraryError } from "../errors.js";
+import { packageRoot } from "../package-root.js";
+
+export { packageRoot };
 
 const RELATIVE = "native/build/release/libvmmhpc.so";
-
-/** The directory of this package's package.json, from `src/ffi` as well as from `dist/src/ffi`. */
-export function packageRoot(): string {
-  const start = dirname(fileURLToPath(import.meta.url));
-  for (let at = start; ; at = dirname(at)) {
-    if (existsSync(join(at, "package.json"))) {
-      return at;
-    }
-    if (dirname(at) === at) {
-      throw new LibraryError("E_NO_LIBRARY", `no package.json above ${start}`, { hint: "make build" });
-    }
-  }
-}
 
 /** Where libvmmhpc.so is: `V3M_LIBVMMHPC` if set, else the release build in this package. */
 export function libraryPath(): string {

@@ -39,6 +39,8 @@ interface MachineApi {
   openEvents(vm: Vm, fd: Int32Array, err: Uint8Array): number;
   consoleAttach(vm: Vm, inFd: number, outFd: number, err: Uint8Array): number;
   consoleOpen(vm: Vm, fd: Int32Array, err: Uint8Array): number;
+  consoleDetach(vm: Vm, err: Uint8Array): number;
+  isRemote(vm: Vm): number;
   memoryAt(vm: Vm, gpa: bigint, bytes: bigint): bigint | null;
   slotCount(vm: Vm): number;
   getSlot(vm: Vm, index: number, slot: Uint8Array): number;
@@ -101,6 +103,8 @@ export const machine = bindings<MachineApi>({
   openEvents: ["vmmhpc_open_events", "int32_t", [P, P, P]],
   consoleAttach: ["vmmhpc_console_attach", "int32_t", [P, "int32_t", "int32_t", P]],
   consoleOpen: ["vmmhpc_console_open", "int32_t", [P, P, P]],
+  consoleDetach: ["vmmhpc_console_detach", "int32_t", [P, P]],
+  isRemote: ["vmmhpc_is_remote", "uint32_t", [P]],
   memoryAt: ["vmmhpc_memory_at", P, [P, "uint64_t", "uint64_t"]],
   slotCount: ["vmmhpc_slot_count", "uint32_t", [P]],
   getSlot: ["vmmhpc_get_slot", "int32_t", [P, "uint32_t", P]],

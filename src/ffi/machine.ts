@@ -33,7 +33,7 @@ export function vmmError(status: number, err?: Uint8Array): VmmError {
   });
 }
 
-function checked(call: (err: Uint8Array) => number): void {
+export function checked(call: (err: Uint8Array) => number): void {
   const err = newError();
   const status = call(err);
   if (status < 0) {
@@ -41,7 +41,7 @@ function checked(call: (err: Uint8Array) => number): void {
   }
 }
 
-function checkedAsync(
+export function checkedAsync(
   start: (err: Uint8Array, done: (error: Error | null, status: number) => void) => void,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -59,7 +59,7 @@ function checkedAsync(
 }
 
 /** Keeps what a structure points to alive while a native call runs: addresses do not count as references. */
-class Arena {
+export class Arena {
   readonly #kept: ArrayBufferView[] = [];
 
   address(memory: ArrayBufferView): bigint {
@@ -104,9 +104,8 @@ export interface MachineConfig {
   readonly kvmPath?: string;
 }
 
-/** Create a machine; the caller owns the handle. */
-export function create(config: MachineConfig): MachineHandle {
-  const arena = new Arena();
+/** struct vmmhpc_config; what it points to is kept by the arena. */
+export function configStruct(config: MachineConfig, arena: Arena): Uint8Array {
   const memory = new Uint8Array(L.VmmhpcMemory.size * Math.max(1, config.memory.length));
   config.memory.forEach((spec, i) => {
     L.VmmhpcMemory.write(viewOf(memory), i * L.VmmhpcMemory.size, {
@@ -118,7 +117,7 @@ export function create(config: MachineConfig): MachineHandle {
     });
   });
   const pin = Int32Array.from(config.pin ?? []);
-  const native = L.VmmhpcConfig.alloc({
+  return L.VmmhpcConfig.alloc({
     size: L.VmmhpcConfig.size,
     cpus: config.cpus,
     cores_per_socket: config.coresPerSocket ?? 0,
@@ -130,6 +129,12 @@ export function create(config: MachineConfig): MachineHandle {
     pin_count: pin.length,
     kvm_path: arena.text(config.kvmPath),
   });
+}
+
+/** Create a machine; the caller owns the handle. */
+export function create(config: MachineConfig): MachineHandle {
+  const arena = new Arena();
+  const native = configStruct(config, arena);
   const out = new BigUint64Array(1);
   try {
     checked((err) => machine.create(native, out, err));
@@ -163,9 +168,8 @@ export interface BootSpec {
 const pathOf = (from: string | Uint8Array | undefined) => (typeof from === "string" ? from : undefined);
 const bytesOf = (from: string | Uint8Array | undefined) => (typeof from === "string" ? undefined : from);
 
-export function load(vm: MachineHandle, boot: BootSpec): void {
-  const arena = new Arena();
-  const native = L.VmmhpcBoot.alloc({
+function bootStruct(boot: BootSpec, arena: Arena): Uint8Array {
+  return L.VmmhpcBoot.alloc({
     size: L.VmmhpcBoot.size,
     kind: boot.kind ?? L.ImageKind.AUTO,
     kernel_path: arena.text(pathOf(boot.kernel)),
@@ -177,8 +181,24 @@ export function load(vm: MachineHandle, boot: BootSpec): void {
     cmdline: arena.text(boot.cmdline),
     load_address: boot.loadAddress ?? 0n,
   });
+}
+
+export function load(vm: MachineHandle, boot: BootSpec): void {
+  const arena = new Arena();
+  const native = bootStruct(boot, arena);
   try {
     checked((err) => machine.load(vm, native, err));
+  } finally {
+    arena.release();
+  }
+}
+
+/** As `load`, in a thread of koffi's pool: for a machine in a monitor, which takes its time. */
+export async function loadAsync(vm: MachineHandle, boot: BootSpec): Promise<void> {
+  const arena = new Arena();
+  const native = bootStruct(boot, arena);
+  try {
+    await checkedAsync((err, done) => machine.load.async(vm, native, err, done));
   } finally {
     arena.release();
   }

@@ -1,14 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `v2m completion SHELL`: completion scripts, generated from the commands themselves. */
 import type { Command } from "commander";
+import { KNOWN_TYPES } from "../vmm/backend.js";
+import { type Operands, operandsOf } from "./command.js";
+import { PROFILE_OPTIONS } from "./profile-options.js";
 import { UsageError } from "./values.js";
 
 /** Options whose value is a file. */
-const FILE_OPTIONS = new Set(["--kernel", "--initrd", "--kvm", "--disk", "--pmem"]);
+const FILE_OPTIONS = new Set([
+  "--kernel",
+  "--initrd",
+  "--kvm",
+  "--disk",
+  "--pmem",
+  "--module",
+  "--output",
+  "--machine",
+  "--from-cdrom",
+]);
+
+/** What the names of VMs are asked from. */
+const NAMES = "v2m list --names 2>/dev/null";
 
 interface Spec {
   readonly name: string;
   readonly description: string;
+  readonly operands: Operands | undefined;
   readonly options: readonly {
     readonly flag: string;
     readonly description: string;
@@ -20,6 +37,7 @@ function specs(program: Command): Spec[] {
   return program.commands.map((command) => ({
     name: command.name(),
     description: command.description(),
+    operands: operandsOf(command),
     options: command.options
       .filter((option) => option.long !== undefined && !option.hidden)
       .map((option) => ({
@@ -31,7 +49,18 @@ function specs(program: Command): Spec[] {
 }
 
 function bash(all: readonly Spec[]): string {
-  const cases = all.map((c) => `    ${c.name}) words="${c.options.map((o) => o.flag).join(" ")} --help" ;;`);
+  const operands = (c: Spec) => {
+    if (c.operands === "vms") return ` [[ $word == -* ]] || words=$(${NAMES})`;
+    if (c.operands === "types") return ` [[ $word == -* ]] || words="${KNOWN_TYPES.join(" ")}"`;
+    return c.operands === "files"
+      ? ' [[ $word == -* ]] || { COMPREPLY=($(compgen -f -- "$word")); return; }'
+      : "";
+  };
+  const cases = all.map((c) => {
+    const options = `words="${c.options.map((o) => o.flag).join(" ")} --help"`;
+    const more = operands(c);
+    return `    ${c.name}) ${options}${more === "" ? "" : `;${more}`} ;;`;
+  });
   const choices = all
     .flatMap((c) => c.options)
     .filter((o) => o.choices.length > 0)
@@ -45,6 +74,7 @@ ${choices.join("\n")}
   esac
   case \${COMP_WORDS[1]} in
 ${cases.join("\n")}
+    *.xml) words="${Object.keys(PROFILE_OPTIONS).join(" ")}" ;;
     *) words="${all.map((c) => c.name).join(" ")} --help --version" ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$word"))
@@ -65,11 +95,20 @@ function zsh(all: readonly Spec[]): string {
         : "";
     return `'${o.flag}[${brackets(o.description)}]${value}'`;
   };
-  const cases = all.map(
-    (c) => `    ${c.name}) _arguments ${c.options.map(option).join(" ")} '*:file:_files' ;;`,
-  );
+  const operands = (c: Spec) => {
+    if (c.operands === "vms") return "'*:VM:_v2m_names'";
+    return c.operands === "types" ? `'*:type:(${KNOWN_TYPES.join(" ")})'` : "'*:file:_files'";
+  };
+  const cases = all.map((c) => {
+    const words = [...c.options.map(option), operands(c)];
+    return `    ${c.name}) _arguments ${words.join(" ")} ;;`;
+  });
   return `#compdef v2m
 # v2m completion for zsh: v2m completion zsh > "\${fpath[1]}/_v2m"
+_v2m_names() {
+  local -a names=(\${(f)"$(${NAMES})"})
+  _describe VM names
+}
 _v2m() {
   if (( CURRENT == 2 )); then
     local -a commands=(${all.map((c) => `'${c.name}:${quote(c.description)}'`).join(" ")})
@@ -85,8 +124,16 @@ compdef _v2m v2m
 }
 
 function fish(all: readonly Spec[]): string {
+  const operands = (c: Spec) => {
+    const words =
+      c.operands === "vms" ? `(${NAMES})` : c.operands === "types" ? KNOWN_TYPES.join(" ") : undefined;
+    return words === undefined
+      ? []
+      : [`complete -c v2m -n '__fish_seen_subcommand_from ${c.name}' -f -a '${words}'`];
+  };
   const lines = all.flatMap((c) => [
     `complete -c v2m -n __fish_use_subcommand -f -a ${c.name} -d '${quote(c.description)}'`,
+    ...operands(c),
     ...c.options.map((o) => {
       const value =
         o.choices.length > 0 ? ` -x -a '${o.choices.join(" ")}'` : FILE_OPTIONS.has(o.flag) ? " -r -F" : "";

@@ -12,13 +12,14 @@ Ctrl-A h  this help               Ctrl-A Ctrl-A  send Ctrl-A to the guest\r
 `;
 
 /** What an escape sequence can ask for. */
-export type Command = "stop" | "pause" | "reset" | "stats" | "help";
+export type Command = "stop" | "pause" | "reset" | "stats" | "detach" | "help";
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   x: "stop",
   p: "pause",
   r: "reset",
   s: "stats",
+  d: "detach",
   h: "help",
   "?": "help",
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Exit codes of v2m: stable, documented in docs/reference/v2m.md and in `v2m run --help`. */
+/** Exit codes of v2m: stable, documented in docs/reference/v2m.md, errors.md and in `v2m run --help`. */
 import { V3mError } from "../errors.js";
 
 export const Exit = {
@@ -19,6 +19,14 @@ export const Exit = {
   RESOURCES: 6,
   /** The guest reset itself, with --no-reboot. */
   RESET: 7,
+  /** No VM is called that. */
+  NOT_FOUND: 8,
+  /** The state of the VM does not allow it, or there is one of that name. */
+  STATE: 9,
+  /** Another command is at work on it. */
+  BUSY: 10,
+  /** A file of the store is damaged, or was written by a newer V3M. */
+  STORE: 11,
   /** --timeout elapsed; as timeout(1). */
   TIMEOUT: 124,
   /** 128 + signal. */
@@ -32,6 +40,7 @@ const BY_CODE: Readonly<Record<string, number>> = {
   E_USAGE: Exit.USAGE,
   E_INVALID: Exit.USAGE,
   E_OVERLAP: Exit.IMAGE,
+  E_MODULE: Exit.IMAGE,
   E_NO_KVM: Exit.HOST,
   E_PERMISSION: Exit.HOST,
   E_UNSUPPORTED: Exit.HOST,
@@ -44,6 +53,24 @@ const BY_CODE: Readonly<Record<string, number>> = {
   E_LIMIT: Exit.RESOURCES,
   E_TIMEOUT: Exit.TIMEOUT,
   E_DEVICE: Exit.CRASHED,
+  E_DEFINITION: Exit.USAGE,
+  E_BACKEND: Exit.HOST,
+  E_NOT_FOUND: Exit.NOT_FOUND,
+  E_VM_STATE: Exit.STATE,
+  E_EXISTS: Exit.STATE,
+  E_LOCKED: Exit.BUSY,
+  E_BUSY: Exit.BUSY,
+  E_NETWORK: Exit.HOST,
+  E_QEMU: Exit.HOST,
+  E_STORE: Exit.STORE,
+  E_VERSION: Exit.STORE,
+};
+
+/** The exit code of a command that a signal ended. */
+export const SIGNAL_CODES: Readonly<Partial<Record<NodeJS.Signals, number>>> = {
+  SIGHUP: Exit.SIGHUP,
+  SIGINT: Exit.SIGINT,
+  SIGTERM: Exit.SIGTERM,
 };
 
 export function exitCodeOf(error: unknown): number {

@@ -3,43 +3,26 @@
 /** The v2m command: reads the command line, runs a verb, turns its outcome into an exit code. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Command, CommanderError, Option } from "commander";
-import { packageRoot } from "../ffi/library.js";
-import { completion, SHELLS } from "./completion.js";
-import { addDeviceOptions, DEVICE_EXAMPLES, DEVICE_HELP } from "./device-options.js";
+import { Command, CommanderError } from "commander";
+import { packageRoot } from "../package-root.js";
 import { Exit, exitCodeOf } from "./exit-codes.js";
-import { addGdbOptions } from "./gdb-options.js";
-import { addNoiseCommand } from "./noise-command.js";
+import { groupsFor, VERBS } from "./groups.js";
+import { profileCommand } from "./profile-options.js";
 import { errorJson, formatError } from "./report.js";
-import type { RunFlags } from "./run-options.js";
-import { addYodCommand } from "./yod-command.js";
-import { YodExit } from "./yod-exit.js";
 
-const RUN_HELP = `${DEVICE_HELP}
-The guest's console is standard input and output. On a terminal, Ctrl-A is the escape
-key: Ctrl-A x stops the machine, Ctrl-A h lists the rest; Ctrl-C goes to the guest.
+const PROGRAM_HELP = `
+With a profile of 2007:
+  v2m profile.xml --boot-vm | --create-vm-image-from-cdrom | --install-vm-with-oscar |
+                  --migrate-vm NODE | --pause-vm | --unpause-vm | --status | --validate-profile
 
-Exit codes:
-    0  the guest powered off (or was stopped by the escape key)
-    1  v2m itself failed                  2  wrong option or value
-    3  the guest crashed                  4  this host cannot run it (see v2m doctor)
-    5  kernel or initrd cannot be loaded  6  not enough memory, too many vCPUs
-    7  the guest reset, with --no-reboot
-  124  --timeout elapsed                141  standard output was closed
-  129, 130, 143  ended by SIGHUP, SIGINT, SIGTERM
+Environment: V3M_STATE_DIR, V3M_RUNTIME_DIR: where the state of VMs and their sockets are;
+V3M_BACKENDS: modules of more back ends, absolute paths with colons between them.
 
 Examples:
-  v2m run --kernel vmlinuz --initrd initrd.cpio --append console=ttyS0
-  v2m run --kernel vmlinuz --cpus 4 --pin 2-5 --memory 2G --hugepages 2M --stats
-  v2m run --kernel payload.bin --kind flat64 --load-address 0x100000 --timeout 10
-${DEVICE_EXAMPLES}`;
-
-const DOCTOR_HELP = `
-Exit codes: 0 Linux guests run on this host's KVM; 4 only in the nested machine, or not yet.
-
-Examples:
-  v2m doctor
-  v2m doctor --json | jq '.checks[] | select(.level != "ok")'
+  v2m doctor                                  what this host can do
+  v2m run --kernel vmlinuz --append console=ttyS0   boot a kernel in the foreground
+  v2m define node1.yaml && v2m start node1    a VM that outlives its command
+  v2m yod ./app input.dat                     run a static program on the lightweight kernel
 `;
 
 function version(): string {
@@ -47,110 +30,65 @@ function version(): string {
     .version;
 }
 
-/** @param finish is told the exit code of the verb. */
-function buildProgram(finish: (code: number) => void): Command {
+/** @param words the command line. @param finish is told the exit code of the verb. */
+async function buildProgram(words: readonly string[], finish: (code: number) => void): Promise<Command> {
   const program = new Command("v2m")
     .description("Run and manage virtual machines for HPC.")
     .version(version())
     .showSuggestionAfterError()
     .enablePositionalOptions() // what stands behind the application of yod is the application's
     .configureHelp({ showGlobalOptions: false })
-    .addHelpText(
-      "after",
-      "\nExamples:\n  v2m doctor                                  what this host can do\n  v2m run --kernel vmlinuz --append console=ttyS0   boot a kernel in the foreground\n  v2m yod ./app input.dat                     run a static program on the lightweight kernel\n",
-    );
-
-  const run = program
-    .command("run")
-    .description("Run a machine in the foreground, its console on this terminal.")
-    .option("--kernel <file>", "bzImage, vmlinux, PVH ELF, multiboot or flat image (default: the disk's own)")
-    .option("--initrd <file>", "initial RAM file system")
-    .option("--append <text>", "kernel command line")
-    .option("--memory <size>", "RAM: 512M, 2G; a plain number is MiB (default: 128M, from a disk 512M)")
-    .option("--cpus <n>", "vCPUs", "1")
-    .option("--cores <n>", "cores per socket shown to the guest (default: all in one)")
-    .option("--threads <n>", "threads per core shown to the guest (default: 1)")
-    .option("--pin <cpus>", "host CPUs for the vCPU threads: 2,3 or 0-3")
-    .addOption(
-      new Option("--hugepages [size]", "pages behind guest RAM; without a size: 2M")
-        .choices(["thp", "none", "2M", "1G", "memfd"])
-        .default("thp"),
-    )
-    .option("--prefault", "touch all of RAM before the start")
-    .option("--numa-node <n>", "host NUMA node to take RAM from")
-    .addOption(
-      new Option("--kind <kind>", "what the kernel file is")
-        .choices(["auto", "bzimage", "linux", "pvh", "multiboot", "flat16", "flat64"])
-        .default("auto"),
-    )
-    .option("--load-address <gpa>", "flat images: where to load and enter")
-    .option("--no-unpack", "let the guest decompress its bzImage by itself")
-    .option("--no-reboot", "stop when the guest resets (exit code 7)")
-    .option("--stats", "report times, exits and memory at the end, on standard error")
-    .option("--ready <text>", "report when the console shows this text")
-    .option("--timeout <time>", "stop after this long: seconds, or 500ms, 10m (exit code 124)")
-    .option("--kvm <device>", "instead of /dev/kvm")
-    .option("--json", "report the end (or the error) as one line of JSON on standard error")
-    .addHelpText("after", RUN_HELP)
-    .action(async (flags: RunFlags) => {
-      const { run } = await import("./run.js");
-      finish(await run(flags));
-    });
-  addDeviceOptions(run);
-  addGdbOptions(run);
-
-  addYodCommand(program, finish);
-  addNoiseCommand(program, finish);
-
-  program
-    .command("doctor")
-    .description("What this host offers, what is missing, and how to mend it.")
-    .option("--json", "as JSON")
-    .option("--kvm <device>", "instead of /dev/kvm")
-    .addHelpText("after", DOCTOR_HELP)
-    .action(async (options: { json?: boolean; kvm?: string }) => {
-      const { doctor } = await import("./doctor.js");
-      finish(doctor(options));
-    });
-
-  program
-    .command("completion")
-    .description("Print a completion script for a shell.")
-    .argument("<shell>", SHELLS.join(", "))
-    .addHelpText("after", "\nExample:\n  source <(v2m completion bash)\n")
-    .action((shell: string) => {
-      process.stdout.write(completion(program, shell));
-      finish(Exit.OK);
-    });
+    .addHelpText("after", PROGRAM_HELP);
+  for (const group of groupsFor(words[0])) {
+    const add = await group.load();
+    add(program, finish);
+  }
   return program;
 }
 
 function quietOutput(command: Command): void {
   command.exitOverride();
   command.configureOutput({
-    outputError: (text, write) => write(`v2m: ${text.replace(/^error: /, "").trim()} [E_USAGE]\n`),
+    outputError: (text, write) =>
+      write(
+        `v2m: ${text
+          .replace(/^error: /, "")
+          .trim()
+          .replaceAll("\n", " ")} [E_USAGE]\n`,
+      ),
   });
   command.commands.forEach(quietOutput);
 }
 
-async function main(argv: readonly string[]): Promise<number> {
+/** The code of env(1) and its like for a failure that is not the application's, which `v2m yod` keeps to. */
+const YOD_FAILED = 125;
+
+/** Command lines that commander refused, or that asked for help. */
+function afterCommander(error: CommanderError, verb: string | undefined): number {
+  if (error.exitCode === 0) return Exit.OK; // --help, --version
+  if (error.code === "commander.help") return Exit.USAGE; // no verb: help was printed
+  const known = VERBS.includes(verb ?? "") ? verb : "VERB";
+  process.stderr.write(`hint: v2m --help lists the commands, v2m ${known} --help the options\n`);
+  return verb === "yod" ? YOD_FAILED : Exit.USAGE;
+}
+
+async function main(words: readonly string[]): Promise<number> {
   let code: number = Exit.OK;
-  const program = buildProgram((result) => {
-    code = result;
-  });
-  quietOutput(program);
   try {
-    await program.parseAsync(argv.slice(2), { from: "user" });
+    const profile = profileCommand(words, VERBS);
+    if (profile !== undefined) {
+      const { runProfileCommand } = await import("./profile.js");
+      return await runProfileCommand(profile);
+    }
+    const program = await buildProgram(words, (result) => {
+      code = result;
+    });
+    quietOutput(program);
+    await program.parseAsync(words, { from: "user" });
     return code;
   } catch (error) {
-    if (error instanceof CommanderError) {
-      if (error.exitCode === 0) return Exit.OK; // --help, --version
-      if (error.code === "commander.help") return Exit.USAGE; // no verb: help was printed
-      const verb = argv[2] === "yod" ? "yod" : "run";
-      process.stderr.write(`hint: v2m --help lists the commands, v2m ${verb} --help the options\n`);
-      return verb === "yod" ? YodExit.FAILED : Exit.USAGE;
-    }
-    const json = argv.includes("--json");
+    if (error instanceof CommanderError) return afterCommander(error, words[0]);
+    const json = words.includes("--json");
     process.stderr.write(
       json ? `${JSON.stringify({ error: errorJson(error) })}\n` : `${formatError(error)}\n`,
     );
@@ -158,4 +96,4 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-process.exitCode = await main(process.argv);
+process.exitCode = await main(process.argv.slice(2));

@@ -5,10 +5,11 @@ import type { GdbOptions } from "../vmm/gdb.js";
 import { KERNEL_KINDS, type KernelKind, type MachineOptions, type MemoryBacking } from "../vmm/options.js";
 import { type DeviceFlags, parseDevices } from "./device-options.js";
 import { type GdbFlags, planGdb } from "./gdb-options.js";
+import { type ModuleFlags, type ModulePlan, planModules } from "./module-options.js";
 import { parseCount, parseCpuList, parseDuration, parseSize, UsageError } from "./values.js";
 
 /** As commander gives them. */
-export interface RunFlags extends DeviceFlags, GdbFlags {
+export interface RunFlags extends DeviceFlags, GdbFlags, ModuleFlags {
   readonly kernel?: string;
   readonly initrd?: string;
   readonly append?: string;
@@ -74,6 +75,7 @@ export interface RunPlan {
   readonly bootDisk: string | undefined;
   readonly timeoutMs: number | undefined;
   readonly gdb: GdbOptions | undefined;
+  readonly modules: readonly ModulePlan[];
   readonly ready: string | undefined;
   readonly stats: boolean;
   readonly json: boolean;
@@ -156,6 +158,7 @@ export function planRun(flags: RunFlags): RunPlan {
     machine,
     bootDisk,
     gdb: planGdb(flags),
+    modules: planModules(flags.module),
     timeoutMs: flags.timeout === undefined ? undefined : parseDuration(flags.timeout, "--timeout"),
     ready: flags.ready,
     stats: flags.stats === true,

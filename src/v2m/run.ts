@@ -7,6 +7,7 @@ import { formatStopInfo, type StopInfo } from "../vmm/stop-info.js";
 import { type Command, ConsoleSession, ESCAPE_HELP } from "./console-session.js";
 import { Exit } from "./exit-codes.js";
 import { announceGdb } from "./gdb-options.js";
+import { loadModules } from "./module-options.js";
 import { machineOptions, planRun, type RunFlags, type RunPlan } from "./run-options.js";
 import { formatSummary, summarize } from "./run-summary.js";
 
@@ -135,6 +136,7 @@ class ForegroundRun {
       if (command === "help") process.stderr.write(ESCAPE_HELP);
       else if (command === "stop") this.interrupt("escape key");
       else if (command === "reset") this.#machine.reset();
+      else if (command === "detach") say("a machine in the foreground ends with its command: see v2m start");
       else if (command === "stats") say(`${kvmStats(this.#machine)?.guestExits ?? "?"} guest-caused exits`);
       else if (this.#machine.state === "paused") {
         this.#machine.resume();
@@ -154,6 +156,7 @@ export async function run(flags: RunFlags): Promise<number> {
   const plan = planRun(flags);
   const machine = await Machine.create(await machineOptions(plan));
   try {
+    await loadModules(machine, plan.modules);
     if (plan.gdb !== undefined) announceGdb(machine.gdb(plan.gdb), plan.gdb.wait === true);
     return await new ForegroundRun(machine, plan).run();
   } finally {

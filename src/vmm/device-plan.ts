@@ -75,6 +75,8 @@ interface NetSource {
   readonly vhost?: boolean;
   /** When the machine is gone. */
   readonly end?: () => Promise<void>;
+  /** When the machine goes on in another process. */
+  readonly leave?: () => void;
   /** The descriptor was opened here: libvmmhpc has its own once the device is there. */
   readonly ours: boolean;
 }
@@ -93,7 +95,13 @@ function netSource(net: NetOptions, name: string): () => Promise<NetSource> {
       return async () => {
         const { tcp = [], udp = [] } = net;
         const passt = await startPasst({ tcp, udp });
-        return { kind: native.NetKind.STREAM, fd: passt.fd, end: () => passt.close(), ours: false };
+        return {
+          kind: native.NetKind.STREAM,
+          fd: passt.fd,
+          end: () => passt.close(),
+          leave: () => passt.leave(),
+          ours: false,
+        };
       };
     case "tap": {
       const tap = net.name ?? "tap%d";
@@ -107,6 +115,10 @@ function netSource(net: NetOptions, name: string): () => Promise<NetSource> {
         });
       }
       const vhost = net.vhost === true;
+      if (net.fd !== undefined) {
+        const fd = Number(whole(net.fd, `${name}: the descriptor`, 0, FD_MAX));
+        return async () => ({ kind: native.NetKind.TAP, fd, vhost, ours: false });
+      }
       return async () => ({ kind: native.NetKind.TAP, fd: native.tapOpen(tap).fd, vhost, ours: true });
     }
     case "link":
@@ -187,6 +199,7 @@ export function planDevices(options: DeviceOptions): DevicePlan {
 /** What stands behind the devices of a machine and is given back after it. */
 export class AttachedDevices {
   readonly #ends: (() => Promise<void>)[] = [];
+  readonly #handOvers: (() => void)[] = [];
 
   /**
    * Add them to a machine that was made and not loaded.
@@ -206,6 +219,14 @@ export class AttachedDevices {
   /** After the machine was destroyed. Idempotent. */
   async release(): Promise<void> {
     await Promise.allSettled(this.#ends.splice(0).map((end) => end()));
+  }
+
+  /** Instead of `release()`: the machine goes on elsewhere, and what is behind its devices ends with it. */
+  handOver(): void {
+    this.#ends.length = 0;
+    for (const leave of this.#handOvers.splice(0)) {
+      leave();
+    }
   }
 
   async #attach(vm: MachineHandle, plan: DevicePlan): Promise<void> {
@@ -230,6 +251,9 @@ export class AttachedDevices {
     const source = await plan.open();
     if (source.end !== undefined) {
       this.#ends.push(source.end);
+    }
+    if (source.leave !== undefined) {
+      this.#handOvers.push(source.leave);
     }
     try {
       native.addNet(vm, {

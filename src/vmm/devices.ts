@@ -48,6 +48,8 @@ export interface TapNet extends AnyNet {
   readonly kind: "tap";
   /** At most 15 bytes; `%d` becomes a number. One that does not exist is made. Default `tap%d`. */
   readonly name?: string;
+  /** A tap device that is open already, with the virtio header on its frames; it stays the caller's. */
+  readonly fd?: number;
   /** Let the host's vhost-net move the data. Default false. */
   readonly vhost?: boolean;
 }

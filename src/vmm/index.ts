@@ -31,6 +31,17 @@ export { type GdbOptions, GdbServer, gdbEndpoint } from "./gdb.js";
 export * from "./guest-memory.js";
 export { hostFacts, type Virtualization, virtualization } from "./host.js";
 export * from "./machine.js";
+export * from "./module.js";
+export type { MachineModules, ModuleHandle, ModuleInfo, ModuleStateName } from "./modules.js";
+export {
+  JAIL_PARTS,
+  type JailPart,
+  type MonitorInfo,
+  type MonitorOptions,
+  type MonitorStatus,
+  monitorStatus,
+  readConsoleHistory,
+} from "./monitor.js";
 export * from "./options.js";
 export { type Passt, type PasstOptions, type PortForward, startPasst } from "./passt.js";
 export * from "./stats.js";

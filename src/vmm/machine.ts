@@ -5,14 +5,18 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { ClosedError, VmmError } from "../errors.js";
 import { setGenerationId } from "../ffi/devices.js";
-import { EventType } from "../ffi/index.js";
+import { EventType, POWER_BUTTON_GSI } from "../ffi/index.js";
 import * as native from "../ffi/machine.js";
+import * as monitor from "../ffi/monitor.js";
 import { type Device, type DeviceError, handlerOf, rangeOf, spaceOf } from "./device.js";
 import { AttachedDevices, generationId, planDevices } from "./device-plan.js";
 import { Balloon } from "./devices.js";
 import { readEvents } from "./event-stream.js";
 import { type GdbOptions, GdbServer } from "./gdb.js";
 import { GuestMemory } from "./guest-memory.js";
+import type { AdaptationModule, ModuleError } from "./module.js";
+import { MachineModules, type ModuleHandle } from "./modules.js";
+import { decodeInfo, type MonitorInfo, type MonitorOptions, monitorSpec } from "./monitor.js";
 import { KERNEL_KINDS, type KernelKind, type MachineOptions, nativeBoot, nativeConfig } from "./options.js";
 import { type KvmStats, type MachineStats, readKvmStats, StatsPage } from "./stats.js";
 import { decodeStopInfo, type MachineState, type StopInfo, stateName } from "./stop-info.js";
@@ -29,6 +33,8 @@ export interface MachineEvents {
   stop: [info: StopInfo];
   /** A TypeScript device threw; the machine is being stopped. */
   deviceError: [error: DeviceError];
+  /** An adaptation module failed and was taken out; the machine goes on. */
+  moduleFailed: [error: ModuleError];
 }
 
 /** A device in place; `remove()` gives its range back, also while the guest runs. */
@@ -39,6 +45,8 @@ export interface DeviceHandle {
 interface Parts {
   readonly handle: native.MachineHandle;
   readonly devices: AttachedDevices;
+  /** It is in a monitor, and was started: dispose() lets go of it. */
+  readonly running?: boolean;
 }
 
 /** Machines that nobody disposed: destroyed when the object is collected. */
@@ -57,14 +65,18 @@ export class Machine extends EventEmitter<MachineEvents> {
   readonly kind: KernelKind;
   /** The file that was booted: the unpacked vmlinux for a compressed bzImage; undefined for content. */
   readonly kernelPath: string | undefined;
+  /** Whether it is in a monitor process: after its start `dispose()` only lets go of it, and it goes on. */
+  readonly monitored: boolean;
   /** The memory balloon, where there is one (`balloon: true`). */
   readonly balloon: Balloon;
+  /** The adaptation modules in it. */
+  readonly modules: MachineModules;
   readonly #devices: AttachedDevices;
   readonly #handle: native.MachineHandle;
   readonly #stats: StatsPage;
   readonly #handlers = new Set<bigint>();
   /** Calls that are in libvmmhpc now, in other threads: the machine must not go before they come back. */
-  readonly #pending = new Set<Promise<void>>();
+  readonly #pending = new Set<Promise<unknown>>();
   #workers: VcpuWorkers | undefined;
   #console: Socket | undefined;
   #events: Socket | undefined;
@@ -74,20 +86,36 @@ export class Machine extends EventEmitter<MachineEvents> {
   #gdb: GdbServer | undefined;
   readonly #ended: Promise<StopInfo>;
   #resolveEnded: (info: StopInfo) => void = () => {};
+  #rejectEnded: (error: Error) => void = () => {};
+  #over = false;
 
-  private constructor({ handle, devices }: Parts, options: MachineOptions, path: string | undefined) {
+  private constructor({ handle, devices, running = false }: Parts, cpus: number, path: string | undefined) {
     super();
     this.#handle = handle;
     this.#devices = devices;
-    this.cpus = options.cpus ?? 1;
+    this.monitored = monitor.isRemote(handle);
+    this.cpus = cpus;
     this.kernelPath = path;
     this.kind = KINDS[native.imageKind(handle)] ?? "auto";
     this.memory = new GuestMemory(handle, this);
     this.#stats = new StatsPage(handle);
-    this.#ended = new Promise((resolve) => {
+    this.#ended = new Promise((resolve, reject) => {
       this.#resolveEnded = resolve;
+      this.#rejectEnded = reject;
     });
+    this.#ended.catch(() => {}); // for those who wait
+    if (running) {
+      this.#listen();
+      this.#started = true;
+    }
     this.balloon = new Balloon(() => this.#open());
+    this.modules = new MachineModules({
+      handle: () => this.#open(),
+      cpus: this.cpus,
+      memory: this.memory,
+      track: (call) => this.#track(call),
+      onFailed: (error) => this.emit("moduleFailed", error),
+    });
     forgotten.register(this, { handle, devices }, this);
   }
 
@@ -95,19 +123,52 @@ export class Machine extends EventEmitter<MachineEvents> {
    * Make a machine and load its guest; nothing runs before `start()`.
    * @throws VmmError, ArgumentError: nothing is left behind then.
    */
-  static async create(options: MachineOptions): Promise<Machine> {
+  static create(options: MachineOptions): Promise<Machine> {
+    return Machine.#make(options, (config) => Promise.resolve(native.create(config)));
+  }
+
+  /**
+   * As `create`, in a monitor process of its own, in a jail. Until `start()` it goes with this object; then it
+   * is on its own. Guest memory, devices and debuggers of this process are not for it (E_UNSUPPORTED).
+   * @throws VmmError, ArgumentError: nothing is left behind then but files in the directory
+   */
+  static async spawn(options: MachineOptions, where: MonitorOptions): Promise<Machine> {
+    const spec = monitorSpec(where, options.disks?.length);
+    return Machine.#make(options, (config) => monitor.spawnAsync(config, spec));
+  }
+
+  /** A machine that was started in a monitor, perhaps by another process. @throws VmmError E_STATE: it has ended */
+  static async connect(directory: string): Promise<Machine> {
+    const handle = await monitor.connectAsync(directory);
+    try {
+      const { cpus } = monitor.monitorInfo(handle);
+      return new Machine({ handle, devices: new AttachedDevices(), running: true }, cpus, undefined);
+    } catch (error) {
+      await native.destroyAsync(handle);
+      throw error;
+    }
+  }
+
+  static async #make(
+    options: MachineOptions,
+    make: (config: native.MachineConfig) => Promise<native.MachineHandle>,
+  ): Promise<Machine> {
     const plan = planDevices(options);
     const unpack = options.unpack !== false && (options.kind ?? "auto") === "auto";
     const kernel =
       unpack && typeof options.kernel === "string" ? await unpackForBoot(options.kernel) : options.kernel;
     const boot = nativeBoot(options, kernel);
-    const handle = native.create(nativeConfig(options));
+    const handle = await make(nativeConfig(options));
     let devices: AttachedDevices | undefined;
     let machine: Machine | undefined;
     try {
       devices = await AttachedDevices.attach(handle, plan);
-      native.load(handle, boot);
-      machine = new Machine({ handle, devices }, options, typeof kernel === "string" ? kernel : undefined);
+      await (monitor.isRemote(handle) ? native.loadAsync(handle, boot) : native.load(handle, boot));
+      machine = new Machine(
+        { handle, devices },
+        options.cpus ?? 1,
+        typeof kernel === "string" ? kernel : undefined,
+      );
       await machine.#startWorkers(options);
       return machine;
     } catch (error) {
@@ -153,13 +214,11 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   start(): void {
     const handle = this.#open();
-    this.#events ??= readEvents(native.openEvents(handle), ({ type, arg }) => {
-      this.#onEvent(type, Number(arg));
-    });
+    this.#listen();
     try {
       native.start(handle);
     } catch (error) {
-      this.#events.destroy();
+      this.#events?.destroy();
       this.#events = undefined;
       throw error;
     }
@@ -257,6 +316,15 @@ export class Machine extends EventEmitter<MachineEvents> {
   }
 
   /**
+   * Put an adaptation module into the machine, before the start or while the guest runs (docs/reference/modules.md).
+   * @param module a shared object (`.so`), an ES module with a default export, or that object itself
+   * @throws VmmError, ArgumentError, or what its attach() throws
+   */
+  loadModule(module: string | URL | AdaptationModule, args = ""): Promise<ModuleHandle> {
+    return this.modules.load(module, args);
+  }
+
+  /**
    * Let a gdb connect, before the start or later (docs/reference/gdb.md); one server a machine at a time.
    * The machine disposes of it, if nobody does before.
    * @throws VmmError: E_STATE where there is one, E_IO where port or socket cannot be had, E_UNSUPPORTED
@@ -271,6 +339,12 @@ export class Machine extends EventEmitter<MachineEvents> {
     native.irqSet(this.#open(), gsi, level);
   }
 
+  /** Ask the guest to power off, as its power button would (`powerButton: true`): it may take its time, or not listen. */
+  pressPowerButton(): void {
+    this.setIrq(POWER_BUTTON_GSI, true);
+    this.setIrq(POWER_BUTTON_GSI, false);
+  }
+
   /** Change the VM generation ID, as after a copy was made of the machine: the guest reseeds. */
   setGenerationId(id: Uint8Array | "random"): void {
     setGenerationId(this.#open(), generationId(id));
@@ -282,6 +356,31 @@ export class Machine extends EventEmitter<MachineEvents> {
    */
   get nativeHandle(): native.MachineHandle {
     return this.#open();
+  }
+
+  /**
+   * Another stream to the console of a machine in a monitor, what was kept of the past first. Up to eight are
+   * attached at once, here and in other processes. @throws VmmError E_LIMIT
+   */
+  joinConsole(): Duplex {
+    const fd = native.consoleOpen(this.#open());
+    const socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
+    return socket.on("error", () => socket.destroy());
+  }
+
+  /** What the monitor says of itself. @throws VmmError E_STATE for a machine in this process */
+  monitorInfo(): MonitorInfo {
+    return decodeInfo(monitor.monitorInfo(this.#open()));
+  }
+
+  /** Ask whether the monitor answers. */
+  ping(): Promise<void> {
+    return this.#track(monitor.ping(this.#open()));
+  }
+
+  /** End machine and monitor at once, whatever they do. */
+  quit(): Promise<void> {
+    return this.#track(monitor.quit(this.#open()));
   }
 
   stats(): MachineStats {
@@ -318,7 +417,26 @@ export class Machine extends EventEmitter<MachineEvents> {
     }
   }
 
-  #track(call: Promise<void>): Promise<void> {
+  #listen(): void {
+    this.#events ??= readEvents(native.openEvents(this.#handle), ({ type, arg }) => {
+      this.#onEvent(type, Number(arg));
+    }).once("end", () => {
+      if (this.monitored && this.#disposed === undefined && !this.#over) {
+        void this.#lost();
+      }
+    });
+  }
+
+  /** The stream of a monitor's events ended without a last word: it was killed. */
+  async #lost(): Promise<void> {
+    // Its descriptors are closed one after the other: when a request has failed all is settled.
+    await this.#track(monitor.ping(this.#handle)).catch(() => {});
+    if (this.#disposed === undefined && !this.#over) {
+      this.#onEvent(EventType.STATE, native.getState(this.#handle));
+    }
+  }
+
+  #track<T>(call: Promise<T>): Promise<T> {
     const settled = call.finally(() => this.#pending.delete(settled));
     this.#pending.add(settled);
     return settled;
@@ -334,7 +452,12 @@ export class Machine extends EventEmitter<MachineEvents> {
     if (this.#disposed !== undefined) {
       return;
     }
+    if (type === EventType.MODULE_FAILED) {
+      this.modules.onFailed(arg);
+      return;
+    }
     if (type === EventType.RESET) {
+      this.modules.onReset();
       this.emit("reset", arg);
       return;
     }
@@ -343,6 +466,7 @@ export class Machine extends EventEmitter<MachineEvents> {
       this.emit("state", state);
       return;
     }
+    this.#over = true;
     const info = this.stopInfo(); // before the listeners, who may dispose of the machine
     this.#events?.destroy();
     this.#resolveEnded(info);
@@ -352,6 +476,10 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   async #dispose(): Promise<void> {
     forgotten.unregister(this);
+    if (this.monitored) {
+      await this.#letGo();
+      return;
+    }
     native.stop(this.#handle);
     await this.#gdb?.dispose();
     await Promise.allSettled(this.#pending);
@@ -360,6 +488,7 @@ export class Machine extends EventEmitter<MachineEvents> {
       await native.waitAsync(this.#handle);
     }
     const info = decodeStopInfo(native.getStopInfo(this.#handle));
+    await this.modules.close(this.#handle);
     this.memory.close();
     this.#stats.close();
     await native.destroyAsync(this.#handle);
@@ -371,6 +500,21 @@ export class Machine extends EventEmitter<MachineEvents> {
     this.#events?.destroy();
     this.#console?.destroy();
     this.#resolveEnded(info);
+  }
+
+  async #letGo(): Promise<void> {
+    await Promise.allSettled(this.#pending);
+    this.memory.close();
+    this.#stats.close();
+    this.#events?.destroy();
+    this.#console?.destroy();
+    await native.destroyAsync(this.#handle);
+    if (this.#started) {
+      this.#devices.handOver();
+    } else {
+      await this.#devices.release();
+    }
+    this.#rejectEnded(new ClosedError("the machine was let go of, and goes on in its monitor"));
   }
 }
 

@@ -49,6 +49,8 @@ export interface MachineOptions extends DeviceOptions {
   readonly uart?: boolean;
   /** No ACPI tables and no reset stub: for tiny guests that own all of their memory. */
   readonly bare?: boolean;
+  /** An ACPI power button, for `Machine.pressPowerButton()`. */
+  readonly powerButton?: boolean;
   /** Hide XSAVE and AVX. Automatic where the host's are broken (inside QEMU's TCG). */
   readonly hideXsave?: boolean;
   /**
@@ -162,6 +164,7 @@ export function nativeConfig(options: MachineOptions): native.MachineConfig {
   if (options.uart === false) flags |= Flag.NO_UART;
   if (options.bare === true) flags |= Flag.BARE;
   if (options.hideXsave === true) flags |= Flag.HIDE_XSAVE;
+  if (options.powerButton === true) flags |= Flag.POWER_BUTTON;
   if ((options.deviceModules?.length ?? 0) > 0) flags |= Flag.EXTERNAL_VCPUS;
   const pin = options.pin?.map((cpu, index) => small(cpu, `pin of vCPU ${index}`, -1, INT32_MAX));
   return {

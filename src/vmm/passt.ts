@@ -76,6 +76,13 @@ export class Passt implements AsyncDisposable {
     return this.#closed;
   }
 
+  /** Close the socket here only: passt goes on for another process that has it, and ends with that one. */
+  leave(): void {
+    leaked.unregister(this);
+    closeSync(this.fd);
+    this.#closed ??= Promise.resolve();
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

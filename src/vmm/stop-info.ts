@@ -16,7 +16,8 @@ export type StopCause =
   | "unknown-exit"
   | "run-failed"
   | "reset-failed"
-  | "guest-crash";
+  | "guest-crash"
+  | "monitor-ended";
 
 export interface Registers {
   readonly [name: string]: bigint;

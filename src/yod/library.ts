@@ -3,14 +3,11 @@
  * Binding of libvmmhpc-yod.so (native/yod/yod.h): the server of an application's file calls. A library of
  * its own on top of libvmmhpc, loaded with the first launch.
  */
-import { existsSync } from "node:fs";
 import { join } from "node:path";
-import koffi from "koffi";
-import { LibraryError } from "../errors.js";
-import { type Bound, library, packageRoot, type Signature } from "../ffi/library.js";
+import { furtherLibrary } from "../ffi/further-library.js";
+import { packageRoot, type Signature } from "../ffi/library.js";
 import type { MachineHandle } from "../ffi/machine.js";
 
-const RELATIVE = "native/build/release/libvmmhpc-yod.so";
 const KERNEL = "firmware/build/lwk.elf";
 
 declare const serverBrand: unique symbol;
@@ -37,45 +34,14 @@ export const YOD_SIGNATURES: { readonly [K in keyof YodApi]: Signature } = {
   getStats: ["vmmhpc_yod_get_stats", "int32_t", [P, P]],
 };
 
-type BoundApi = { readonly [K in keyof YodApi]: Bound<YodApi[K]> };
+const yod = furtherLibrary<YodApi>("yod", YOD_SIGNATURES);
 
+/** The functions, bound at the first call. @throws LibraryError (`E_NO_LIBRARY`) */
+export const yodLibrary = yod.api;
 /** Where libvmmhpc-yod.so is: `V3M_LIBVMMHPC_YOD` if set, else the release build in this package. */
-export function yodLibraryPath(): string {
-  return process.env.V3M_LIBVMMHPC_YOD || join(packageRoot(), RELATIVE);
-}
+export const yodLibraryPath = yod.path;
 
 /** Where the lightweight kernel is: `V3M_LWK` if set, else the build in this package. */
 export function lightweightKernelPath(): string {
   return process.env.V3M_LWK || join(packageRoot(), KERNEL);
-}
-
-let loaded: BoundApi | undefined;
-
-/**
- * The functions, bound at the first call.
- * @throws LibraryError (`E_NO_LIBRARY`)
- */
-export function yodLibrary(): BoundApi {
-  if (loaded === undefined) {
-    library(); // first: the other one needs its symbols
-    const path = yodLibraryPath();
-    if (!existsSync(path)) {
-      throw new LibraryError("E_NO_LIBRARY", `libvmmhpc-yod is not at ${path}`, {
-        hint: process.env.V3M_LIBVMMHPC_YOD ? "correct or unset V3M_LIBVMMHPC_YOD" : "make build",
-      });
-    }
-    try {
-      const so = koffi.load(path);
-      const bind = ([symbol, result, args]: Signature) => so.func(symbol, result, [...args]);
-      loaded = Object.fromEntries(
-        Object.entries<Signature>(YOD_SIGNATURES).map(([name, signature]) => [name, bind(signature)]),
-      ) as unknown as BoundApi;
-    } catch (cause) {
-      throw new LibraryError("E_NO_LIBRARY", `cannot load ${path}: ${String(cause)}`, {
-        hint: "make build",
-        cause,
-      });
-    }
-  }
-  return loaded;
 }

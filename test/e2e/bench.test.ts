@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type BootResult, verdicts } from "../../bench/boot/result.js";
 import type { ExitResult } from "../../bench/exit/result.js";
+import { type FootprintResult, GOAL } from "../../bench/footprint/result.js";
+import type { ListResult } from "../../bench/list/result.js";
 import { packageRoot } from "../../src/ffi/library.js";
 import { currentPlace, FULL } from "../support/places.js";
 
@@ -63,6 +65,21 @@ describe("benchmarks", () => {
     EXIT_LIMIT_MS,
   );
 
+  test(
+    "bench:list",
+    async () => {
+      const { result, svg, text } = await bench<ListResult>("list", "--rounds", "1");
+      expect(result.schema).toBe("v3m-bench-list/1");
+      expect(result.rows[0]?.label).toBe("node -e 0");
+      for (const row of result.rows) {
+        expect(row.milliseconds).toHaveLength(3);
+        expect(text).toContain(row.label);
+      }
+      expect(svg.trimEnd().endsWith("</svg>")).toBe(true);
+    },
+    EXIT_LIMIT_MS,
+  );
+
   test("an option that does not exist is refused", async () => {
     const script = join(packageRoot(), "dist/bench/exit.js");
     const child = spawn(process.execPath, [script, "--fast"], { stdio: ["ignore", "ignore", "pipe"] });
@@ -88,6 +105,19 @@ describe("benchmarks", () => {
         }
         expect(verdicts(result).map(({ own }) => own)).toEqual(["V3M, library", "V3M, v2m run"]);
         expect(svg).toContain("</svg>");
+      },
+      BOOT_LIMIT_MS,
+    );
+    test(
+      "bench:footprint: 200 machines at once, each with an answer of its own",
+      async () => {
+        const { result, text } = await bench<FootprintResult>("footprint", "--quick");
+        expect(result.schema).toBe("v3m-bench-footprint/1");
+        expect(result.crowd).toMatchObject({ count: 200, answered: 200, alive: 200, left: 0 });
+        const [own] = result.one.v3m ?? [];
+        expect(own?.anonymous).toBeLessThanOrEqual(GOAL.anonymousKiB << 10);
+        expect(own?.pss).toBeLessThanOrEqual(GOAL.pssKiB << 10);
+        expect(text).toContain("200 answered their own tokens");
       },
       BOOT_LIMIT_MS,
     );

@@ -11,6 +11,27 @@ suite("v2m run ends", { needs: ["kvm"] }, () => {
     expect(outcome.stdout).toBe("Hello from V3M in 64-bit mode\nhello: ok\n");
   });
 
+  it("with a module, that the guest calls; with 5 where there is none, or it refuses", async () => {
+    for (const module of ["native/build/release/tally.so", "dist/examples/tally.js"]) {
+      const outcome = await v2m("run", ...payloadArgs("hypercall"), "--module", `${module},port=0x510`);
+      expect(outcome).toMatchObject({ code: 0, stderr: "" });
+      expect(outcome.stdout).toContain("hypercall: rounds 100 device 100 answers 200 unknown 0 failed 0\n");
+    }
+    const refused = await v2m(
+      "run",
+      ...payloadArgs("hypercall"),
+      "--module",
+      "dist/examples/tally.js,speed=1",
+    );
+    expect(refused).toMatchObject({ code: 5, stdout: "" });
+    expect(refused.stderr).toBe(
+      "v2m: dist/examples/tally.js: the only argument is port=N [E_MODULE]\nhint: the module refused: see its documentation\n",
+    );
+    const none = await v2m("run", ...payloadArgs("hypercall"), "--module", "./nowhere.so");
+    expect(none).toMatchObject({ code: 5, stdout: "" });
+    expect(none.stderr).toMatch(/^v2m: cannot open module .*nowhere.so: No such file or directory \[E_IO\]/);
+  });
+
   it("with 7 when it resets, with --no-reboot", async () => {
     expect(await v2m("run", ...payloadArgs("reset"), "--no-reboot")).toMatchObject({ code: 7, stderr: "" });
   });

@@ -6,11 +6,13 @@
  *     suite('dirty log', { needs: ['kvm'] }, () => { it('…', () => { … }); });
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { describe } from "vitest";
 import { V3mError } from "../../src/errors.js";
 import { Kvm } from "../../src/kvm/index.js";
 import { hostFacts, virtualization } from "../../src/vmm/host.js";
+import { MemoryCgroup } from "./cgroup.js";
+import { JAIL_TEST } from "./jail.js";
 
 /**
  * - `kvm`: /dev/kvm of any kind opens and makes a VM
@@ -20,7 +22,14 @@ import { hostFacts, virtualization } from "../../src/vmm/host.js";
  * - `svm`, `vmx`: that, of AMD's or Intel's kind
  * - `triple-fault`: `kvm`, and a guest's triple fault gets to KVM; in the Bochs machine its debugger stops there
  * - `vhost-vsock`: /dev/vhost-vsock is there, or comes when its module is loaded
+ * - `jail`: the monitor's jail can be entered: user namespaces are allowed, seccomp is there
+ * - `memory-cgroup`: a control group (v2) with a limit of memory can be made
  * - `root`: effective user id 0
+ * - `private-net`: root in a network that is the tests' own, with tap devices: `make test` runs tests that need it in
+ *   a network namespace (V3M_TEST_NETNS), and in the emulated machines
+ * - `8021q`: that, and the kernel has VLAN interfaces
+ * - `vhost-net`: /dev/vhost-net is there, or comes when its module is loaded
+ * - `hugepages`: pages of 2 MiB can be reserved: in the emulated machines, whose memory is nobody else's
  */
 export type Capability =
   | "kvm"
@@ -31,7 +40,13 @@ export type Capability =
   | "vmx"
   | "triple-fault"
   | "vhost-vsock"
-  | "root";
+  | "jail"
+  | "memory-cgroup"
+  | "root"
+  | "private-net"
+  | "8021q"
+  | "vhost-net"
+  | "hugepages";
 
 export const CAPABILITIES: readonly Capability[] = [
   "kvm",
@@ -42,7 +57,13 @@ export const CAPABILITIES: readonly Capability[] = [
   "vmx",
   "triple-fault",
   "vhost-vsock",
+  "jail",
+  "memory-cgroup",
   "root",
+  "private-net",
+  "8021q",
+  "vhost-net",
+  "hugepages",
 ];
 
 declare module "vitest" {
@@ -113,10 +134,71 @@ function detect(capability: Capability): string | undefined {
           : undefined)
       );
     case "vhost-vsock":
-      if (!existsSync("/dev/vhost-vsock")) spawnSync("modprobe", ["vhost_vsock"], { stdio: "ignore" });
-      return existsSync("/dev/vhost-vsock") ? undefined : "no /dev/vhost-vsock";
+      return device("/dev/vhost-vsock", "vhost_vsock");
+    case "jail": {
+      const run = spawnSync(JAIL_TEST, ["--attempt", "none", "control"], { encoding: "utf8" });
+      return run.status === 0 ? undefined : (run.error?.message ?? `no jail here: ${run.stdout.trim()}`);
+    }
+    case "memory-cgroup":
+      try {
+        new MemoryCgroup(16 << 20).remove();
+        return undefined;
+      } catch (error) {
+        return `no memory cgroup here: ${(error as Error).message}`;
+      }
+    case "vhost-net":
+      return device("/dev/vhost-net", "vhost_net");
     case "root":
       return process.geteuid?.() === 0 ? undefined : "not root";
+    case "private-net":
+      return missing("root") ?? (ownNetwork() ? device("/dev/net/tun", "tun") : "this network is the host's");
+    case "8021q":
+      return missing("private-net") ?? (canVlan() ? undefined : "this kernel has no VLAN interfaces");
+    case "hugepages":
+      return (
+        missing("root") ??
+        (isEmulatedMachine()
+          ? reserveHugePages()
+          : "left to the emulated machines: it takes this host's memory")
+      );
+  }
+}
+
+function device(path: string, module: string): string | undefined {
+  if (!existsSync(path)) spawnSync("modprobe", [module], { stdio: "ignore" });
+  return existsSync(path) ? undefined : `no ${path}`;
+}
+
+function isEmulatedMachine(): boolean {
+  return ["amd", "intel"].includes(process.env.V3M_TESTBED ?? "");
+}
+
+function ownNetwork(): boolean {
+  return isEmulatedMachine() || (process.env.V3M_TEST_NETNS ?? "") !== "";
+}
+
+/** Tried out between two interfaces that go at once. */
+function canVlan(): boolean {
+  const ip = (...args: string[]) => spawnSync("ip", args, { stdio: "ignore" }).status === 0;
+  if (!ip("link", "add", "name", "v3mtry0", "type", "veth", "peer", "name", "v3mtry1")) return false;
+  const works = ip("link", "add", "link", "v3mtry0", "name", "v3mtry2", "type", "vlan", "id", "2");
+  ip("link", "delete", "v3mtry0");
+  return works;
+}
+
+/** What one guest of the conformance suite has. */
+const HUGE_PAGES = 128;
+
+function reserveHugePages(): string | undefined {
+  const path = "/sys/kernel/mm/hugepages/hugepages-2048kB/";
+  try {
+    if (Number(readFileSync(`${path}free_hugepages`, "utf8")) < HUGE_PAGES) {
+      writeFileSync(`${path}nr_hugepages`, String(HUGE_PAGES));
+    }
+    const free = Number(readFileSync(`${path}free_hugepages`, "utf8"));
+    return free >= HUGE_PAGES ? undefined : `${free} huge pages are free, not ${HUGE_PAGES}`;
+  } catch (error) {
+    return `no huge pages: ${String(error)}`;
   }
 }
 

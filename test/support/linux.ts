@@ -9,7 +9,13 @@
 import type { DebianDisk } from "../../harness/disk-image.js";
 import { GUEST_READY, type GuestInitramfsOptions, guestInitramfs } from "../../harness/initramfs.js";
 import { ensureKernel, type KernelFlavour } from "../../harness/kernels.js";
-import { diskBoot, Machine, type MachineOptions, type StopInfo } from "../../src/vmm/index.js";
+import {
+  diskBoot,
+  Machine,
+  type MachineOptions,
+  type MonitorOptions,
+  type StopInfo,
+} from "../../src/vmm/index.js";
 import { formatStopInfo } from "../../src/vmm/stop-info.js";
 
 /** What Debian's own installation passes, and the console; nothing that helps us. */
@@ -21,6 +27,8 @@ export interface LinuxOptions extends Partial<MachineOptions> {
   /** Behind CMDLINE. */
   readonly append?: string;
   readonly initramfs?: GuestInitramfsOptions;
+  /** In a monitor process. Disposing of the guest ends it there as well. */
+  readonly monitor?: MonitorOptions;
 }
 
 /** Only against hangs: a wait normally ends by what is awaited, or by the machine's end. */
@@ -69,11 +77,12 @@ export class LinuxGuest {
 
   /** A machine with its kernel loaded; nothing runs yet. */
   static async create(options: LinuxOptions = {}): Promise<LinuxGuest> {
-    const { flavour, append, initramfs, ...machine } = options;
+    const { flavour, append, initramfs, monitor, ...machine } = options;
     const kernel = machine.kernel ?? (await ensureKernel(flavour ?? "cloud")).bzImage;
     const initrd = machine.initrd ?? (await LinuxGuest.#initramfs(flavour, initramfs));
     const cmdline = append === undefined ? CMDLINE : `${CMDLINE} ${append}`;
-    return new LinuxGuest(await Machine.create({ cmdline, ...machine, kernel, initrd }));
+    const all = { cmdline, ...machine, kernel, initrd };
+    return new LinuxGuest(await (monitor ? Machine.spawn(all, monitor) : Machine.create(all)));
   }
 
   /** With modules of the kernel that is booted. */
@@ -216,8 +225,11 @@ export class LinuxGuest {
     return { code: Number(match[1]), output: output.replace(/\n$/, "") };
   }
 
-  dispose(): Promise<void> {
-    return this.machine.dispose();
+  async dispose(): Promise<void> {
+    if (this.machine.monitored && this.#ended === undefined) {
+      await this.machine.quit().catch(() => {}); // it has ended just now
+    }
+    await this.machine.dispose();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

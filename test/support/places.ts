@@ -62,6 +62,16 @@ export const EXCLUSIONS: readonly Exclusion[] = [
     match: /^test\/nested\/linux-boot.*(\d vCPUs|by PVH|decompressed on the host)/,
     reason: "left out under Bochs: minutes for each Linux guest",
   },
+  {
+    place: "amd",
+    match: /^test\/nested\/(conformance-lies|qemu-)/,
+    reason: "QEMU emulates: it does so on this computer too",
+  },
+  {
+    place: "amd",
+    match: /^test\/nested\/conformance.* > Qemu > (?!nic:VLAN|nic:vhost|vsock|hugepages|matrix|host)/,
+    reason: "emulation within emulation takes minutes: only what this computer lacks",
+  },
 ];
 
 /** Why a test is left out here, or undefined. */

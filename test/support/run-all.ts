@@ -10,6 +10,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, constants } from "node:os";
 import { join } from "node:path";
+import { contradictions, featureTable } from "./feature-table.js";
 import { FULL } from "./places.js";
 import { type PlaceResults, readResultsFile, type TestRecord } from "./reporter-results.js";
 import { type Stage, stages } from "./stages.js";
@@ -173,4 +174,7 @@ if (interrupted !== undefined) {
   process.exit(128 + constants.signals[interrupted]);
 }
 const expected = wanted.length === 0 ? allTestFiles(process.cwd()) : undefined;
-process.exitCode = report(merge(collect(all), expected), join(RESULTS, "table.md"));
+const results = collect(all);
+const wrong = contradictions(readFileSync("README.md", "utf8"), featureTable(results));
+results.push({ place: "host", records: [], errors: wrong.map((line) => `${line}: scripts/feature-table`) });
+process.exitCode = report(merge(results, expected), join(RESULTS, "table.md"));

@@ -43,6 +43,7 @@ const machines = [
   { name: "sparse APIC ids", options: ["40", "--spread", "16"], cpus: 40 },
   { name: "no UART", options: ["2", "--no-uart"], cpus: 2 },
   { name: "PCI devices and a generation ID", options: ["2", "--pci", "--generation-id"], cpus: 2 },
+  { name: "a power button", options: ["2", "--power-button", "--generation-id"], cpus: 2 },
 ];
 
 describe.each(machines)("ACPI tables: $name", ({ options, cpus }) => {

@@ -41,6 +41,7 @@ const targets: Readonly<Record<string, Target>> = {
   flat: { covers: { "boot/flat.c": 85 }, dictionary: "boot.dict", maxLength: 4096 },
   boot: { covers: { "boot/recognise.c": 85, "boot/load.c": 60 }, dictionary: "boot.dict" },
   dispatch: { covers: { "dispatch.c": 90 }, maxLength: 2000 },
+  dhcp: { covers: { "supervise/dhcp.c": 85 }, maxLength: 600 },
   uart: { covers: { "uart.c": 90 }, maxLength: 4096 },
   unpack: {
     covers: {
@@ -63,6 +64,15 @@ const targets: Readonly<Record<string, Target>> = {
       "virtio/net_stream.c": 80,
     },
     maxLength: 8192,
+  },
+  control: {
+    covers: {
+      "monitor/server.c": 30,
+      "monitor/setup.c": 70,
+      "monitor/requests.c": 80,
+      "remote/wire.c": 75,
+    },
+    maxLength: 4096,
   },
   gdb: {
     covers: { "gdb/packet.c": 80, "gdb/commands.c": 85, "gdb/run.c": 80, "gdb/registers.c": 70 },

@@ -100,13 +100,14 @@ int32_t vh_claim_low(struct vh_claims *claims, uint32_t which, struct vmmhpc_err
 /* The longest run of whole zero pages (or, if zero is false, of others) at the start of data. */
 static uint64_t run_length(const uint8_t *data, uint64_t bytes, bool zero)
 {
-    static const uint8_t none[VH_PAGE];
     uint64_t length = 0;
 
     while (length < bytes) {
         uint64_t piece = bytes - length < VH_PAGE ? bytes - length : VH_PAGE;
+        const uint8_t *at = data + length;
 
-        if ((memcmp(data + length, none, piece) == 0) != zero) {
+        /* Each byte is the one before it, and the first is zero. */
+        if ((at[0] == 0 && memcmp(at, at + 1, piece - 1) == 0) != zero) {
             break;
         }
         length += piece;

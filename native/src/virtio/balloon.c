@@ -236,6 +236,9 @@ void vh_balloon_state(struct vh_virtio *device, struct vmmhpc_balloon_state *sta
 
 int32_t vmmhpc_add_balloon(struct vmmhpc *vm, uint32_t *id, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->add_plain(vm, VH_REMOTE_BALLOON, id, err);
+    }
     struct vh_virtio *device = NULL;
     if (vh_virtio_find(vm, VH_VIRTIO_BALLOON) != NULL) {
         return vh_fail(err, VMMHPC_E_STATE, 0, 0, "the machine has a balloon already");
@@ -253,6 +256,9 @@ int32_t vmmhpc_add_balloon(struct vmmhpc *vm, uint32_t *id, struct vmmhpc_error 
 
 int32_t vmmhpc_balloon_set(struct vmmhpc *vm, uint64_t bytes, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->balloon_set(vm, bytes, err);
+    }
     struct vh_virtio *device = vh_virtio_find(vm, VH_VIRTIO_BALLOON);
     if (device == NULL) {
         return vh_fail(err, VMMHPC_E_STATE, 0, 0, "the machine has no balloon");
@@ -269,10 +275,13 @@ int32_t vmmhpc_balloon_set(struct vmmhpc *vm, uint64_t bytes, struct vmmhpc_erro
 int32_t vmmhpc_balloon_get(struct vmmhpc *vm, struct vmmhpc_balloon_state *state,
                            struct vmmhpc_error *err)
 {
-    struct vh_virtio *device = vh_virtio_find(vm, VH_VIRTIO_BALLOON);
     if (state->size != sizeof(*state)) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, state->size, "balloon state: bad structure size");
     }
+    if (vm->remote != NULL) {
+        return vm->remote->ops->balloon_get(vm, state, err);
+    }
+    struct vh_virtio *device = vh_virtio_find(vm, VH_VIRTIO_BALLOON);
     if (device == NULL) {
         return vh_fail(err, VMMHPC_E_STATE, 0, 0, "the machine has no balloon");
     }

@@ -5,6 +5,7 @@
 
 #include <linux/virtio_blk.h>
 
+#include "files.h"
 #include "virtio/blk_file.h"
 #include "virtio/virtio.h"
 #include "vmmhpc_devices.h"
@@ -47,8 +48,10 @@ int32_t vh_blk_make_slots(struct vh_blk *blk, struct vmmhpc_error *err);
 void vh_blk_ready(void *opaque, uint32_t events);
 
 /* blk_add.c */
-/** A device that no machine owns yet; released by ops->destroy. */
-int32_t vh_blk_new(const struct vmmhpc_blk *config, struct vh_virtio **device,
+/** A device that no machine owns yet; released by ops->destroy. threads: where the thread of its
+ *  engine comes from, if it needs one; NULL: pthread_create(). */
+int32_t vh_blk_new(const struct vh_files *files, const struct vmmhpc_blk *config,
+                   const struct vh_thread_source *threads, struct vh_virtio **device,
                    struct vmmhpc_error *err);
 /** What its I/O loop watches for EPOLLIN. */
 struct vh_io_source *vh_blk_source(struct vh_virtio *device);

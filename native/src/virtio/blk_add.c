@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine.h"
 #include "virtio/blk.h"
 
 #define CONFIG_BYTES offsetof(struct virtio_blk_config, max_secure_erase_sectors)
@@ -50,16 +51,18 @@ static void describe(struct vh_blk *blk)
 
 /* ------------------------------------------------------------------ making one */
 
-static int32_t open_store(struct vh_blk *blk, const struct vmmhpc_blk *config,
+static int32_t open_store(const struct vh_files *files, struct vh_blk *blk,
+                          const struct vmmhpc_blk *config, const struct vh_thread_source *threads,
                           struct vmmhpc_error *err)
 {
     if (config->overlay_path != NULL) {
-        int32_t status = vh_blk_overlay_open(config->overlay_path, config->path, config->flags,
-                                             &blk->store, err);
-        return status != VMMHPC_OK ? status : vh_blk_thread_open(blk->store, &blk->engine, err);
+        int32_t status = vh_blk_overlay_open(files, config->overlay_path, config->path,
+                                             config->flags, &blk->store, err);
+        return status != VMMHPC_OK ? status
+                                   : vh_blk_thread_open(blk->store, threads, &blk->engine, err);
     }
     struct vh_blk_raw *raw = NULL;
-    int32_t status = vh_blk_raw_open(config->path, config->flags, &raw, err);
+    int32_t status = vh_blk_raw_open(files, config->path, config->flags, &raw, err);
     if (status != VMMHPC_OK) {
         return status;
     }
@@ -69,7 +72,7 @@ static int32_t open_store(struct vh_blk *blk, const struct vmmhpc_blk *config,
         blk->has_uring = true;
         return VMMHPC_OK;
     }
-    return vh_blk_thread_open(blk->store, &blk->engine, err);
+    return vh_blk_thread_open(blk->store, threads, &blk->engine, err);
 }
 
 static int32_t check(const struct vmmhpc_blk *config, struct vmmhpc_error *err)
@@ -93,7 +96,8 @@ static int32_t check(const struct vmmhpc_blk *config, struct vmmhpc_error *err)
     return VMMHPC_OK;
 }
 
-int32_t vh_blk_new(const struct vmmhpc_blk *config, struct vh_virtio **device,
+int32_t vh_blk_new(const struct vh_files *files, const struct vmmhpc_blk *config,
+                   const struct vh_thread_source *threads, struct vh_virtio **device,
                    struct vmmhpc_error *err)
 {
     int32_t status = check(config, err);
@@ -112,7 +116,7 @@ int32_t vh_blk_new(const struct vmmhpc_blk *config, struct vh_virtio **device,
     if (config->serial != NULL) {
         memcpy(blk->serial, config->serial, strlen(config->serial));
     }
-    status = open_store(blk, config, err);
+    status = open_store(files, blk, config, threads, err);
     if (status == VMMHPC_OK) {
         status = vh_blk_make_slots(blk, err);
     }
@@ -134,8 +138,11 @@ bool vh_blk_has_uring(const struct vh_virtio *device)
 int32_t vmmhpc_add_blk(struct vmmhpc *vm, const struct vmmhpc_blk *config, uint32_t *id,
                        struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->add_blk(vm, config, id, err);
+    }
     struct vh_virtio *device = NULL;
-    int32_t status = vh_blk_new(config, &device, err);
+    int32_t status = vh_blk_new(vm->files, config, &vm->threads, &device, err);
     if (device == NULL) {
         return status;
     }

@@ -13,7 +13,9 @@
 
 #include <sys/uio.h>
 
+#include "files.h"
 #include "internal.h"
+#include "thread.h"
 
 struct vmmhpc_blk;
 struct vh_blk_store;
@@ -59,8 +61,8 @@ struct vh_blk_raw {
 
 /** Open and lock: writers exclude all others, readers share; E_IO with EBUSY where another has it.
  *  flags: VMMHPC_BLK_READ_ONLY, VMMHPC_BLK_DIRECT. */
-int32_t vh_blk_raw_open(const char *path, uint32_t flags, struct vh_blk_raw **raw,
-                        struct vmmhpc_error *err);
+int32_t vh_blk_raw_open(const struct vh_files *files, const char *path, uint32_t flags,
+                        struct vh_blk_raw **raw, struct vmmhpc_error *err);
 /** Which descriptor a transfer goes through: direct where everything is aligned. */
 int vh_blk_raw_fd(const struct vh_blk_raw *raw, const struct vh_blk_buffers *buffers,
                   uint64_t offset);
@@ -73,8 +75,8 @@ uint64_t vh_blk_total(const struct vh_blk_buffers *buffers);
 /* ------------------------------------------------------------------ overlays */
 
 /** Open an overlay and its base; see docs/reference/overlay.md. */
-int32_t vh_blk_overlay_open(const char *path, const char *base_path, uint32_t flags,
-                            struct vh_blk_store **store, struct vmmhpc_error *err);
+int32_t vh_blk_overlay_open(const struct vh_files *files, const char *path, const char *base_path,
+                            uint32_t flags, struct vh_blk_store **store, struct vmmhpc_error *err);
 
 /* ------------------------------------------------------------------ engines */
 
@@ -125,7 +127,11 @@ struct vh_blk_engine {
 /** E_UNSUPPORTED where the host has no io_uring, or forbids it. */
 int32_t vh_blk_uring_open(struct vh_blk_raw *raw, struct vh_blk_engine **engine,
                           struct vmmhpc_error *err);
-int32_t vh_blk_thread_open(struct vh_blk_store *store, struct vh_blk_engine **engine,
-                           struct vmmhpc_error *err);
+/** What that does to its ring, made with IORING_SETUP_R_DISABLED: from then on it can do what a
+ * disk needs and no more. False, with errno: it is as it was. */
+bool vh_blk_uring_restrict(int fd);
+/** threads: where the engine's thread comes from, as for vh_thread_start(). */
+int32_t vh_blk_thread_open(struct vh_blk_store *store, const struct vh_thread_source *threads,
+                           struct vh_blk_engine **engine, struct vmmhpc_error *err);
 
 #endif

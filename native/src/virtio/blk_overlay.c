@@ -176,8 +176,9 @@ static int32_t make_tables(struct vh_overlay *overlay, struct vmmhpc_error *err)
     return VMMHPC_OK;
 }
 
-static int32_t open_overlay(struct vh_overlay *overlay, const char *path, const char *base_path,
-                            uint32_t flags, struct vmmhpc_error *err)
+static int32_t open_overlay(const struct vh_files *files, struct vh_overlay *overlay,
+                            const char *path, const char *base_path, uint32_t flags,
+                            struct vmmhpc_error *err)
 {
     uint64_t print = 0;
     overlay->bounce = aligned_alloc(VH_PAGE, VH_OVERLAY_CLUSTER);
@@ -186,9 +187,9 @@ static int32_t open_overlay(struct vh_overlay *overlay, const char *path, const 
         return vh_fail(err, VMMHPC_E_NO_MEMORY, ENOMEM, 0, "no memory for an overlay");
     }
     memset(overlay->zeroes, 0, VH_OVERLAY_CLUSTER);
-    int32_t status = vh_overlay_open_base(base_path, flags, &overlay->base, &print, err);
+    int32_t status = vh_overlay_open_base(files, base_path, flags, &overlay->base, &print, err);
     if (status == VMMHPC_OK) {
-        status = vh_blk_raw_open(path, flags, &overlay->file, err);
+        status = vh_blk_raw_open(files, path, flags, &overlay->file, err);
     }
     if (status == VMMHPC_OK && overlay->file->device) {
         status = vh_fail(err, VMMHPC_E_INVALID, 0, 0, "overlay %.150s is a block device", path);
@@ -202,8 +203,8 @@ static int32_t open_overlay(struct vh_overlay *overlay, const char *path, const 
     return status == VMMHPC_OK ? read_table(overlay, path, err) : status;
 }
 
-int32_t vh_blk_overlay_open(const char *path, const char *base_path, uint32_t flags,
-                            struct vh_blk_store **store, struct vmmhpc_error *err)
+int32_t vh_blk_overlay_open(const struct vh_files *files, const char *path, const char *base_path,
+                            uint32_t flags, struct vh_blk_store **store, struct vmmhpc_error *err)
 {
     struct vh_overlay *overlay = calloc(1, sizeof(*overlay));
     if (overlay == NULL) {
@@ -211,7 +212,7 @@ int32_t vh_blk_overlay_open(const char *path, const char *base_path, uint32_t fl
     }
     overlay->store.ops = &vh_overlay_ops;
     overlay->store.read_only = (flags & VMMHPC_BLK_READ_ONLY) != 0;
-    int32_t status = open_overlay(overlay, path, base_path, flags, err);
+    int32_t status = open_overlay(files, overlay, path, base_path, flags, err);
     if (status != VMMHPC_OK || overlay->file == NULL || overlay->base == NULL) {
         overlay->store.ops->close(&overlay->store);
         return status;

@@ -10,6 +10,7 @@
 #ifndef VH_BLK_OVERLAY_H
 #define VH_BLK_OVERLAY_H
 
+#include "files.h"
 #include "virtio/blk_file.h"
 
 #define VH_OVERLAY_MAGIC "V3MOVRLY"
@@ -76,8 +77,8 @@ uint64_t vh_overlay_clusters(uint64_t bytes);
 uint64_t vh_overlay_data_offset(uint64_t disk_bytes);
 /** Open the base for reading and take its fingerprint. *base is the caller's to close wherever it
  * is not NULL, even on failure. */
-int32_t vh_overlay_open_base(const char *path, uint32_t flags, struct vh_blk_store **base,
-                             uint64_t *print, struct vmmhpc_error *err);
+int32_t vh_overlay_open_base(const struct vh_files *files, const char *path, uint32_t flags,
+                             struct vh_blk_store **base, uint64_t *print, struct vmmhpc_error *err);
 
 /** What an entry looks like on disk. */
 uint64_t vh_overlay_encode(const struct vh_overlay *overlay, uint64_t index, uint32_t value);

@@ -73,12 +73,12 @@ static int fingerprint(struct vh_blk_store *base, uint64_t *print)
     return failed;
 }
 
-int32_t vh_overlay_open_base(const char *path, uint32_t flags, struct vh_blk_store **base,
-                             uint64_t *print, struct vmmhpc_error *err)
+int32_t vh_overlay_open_base(const struct vh_files *files, const char *path, uint32_t flags,
+                             struct vh_blk_store **base, uint64_t *print, struct vmmhpc_error *err)
 {
     struct vh_blk_raw *raw = NULL;
     int32_t status =
-        vh_blk_raw_open(path, (flags & VMMHPC_BLK_DIRECT) | VMMHPC_BLK_READ_ONLY, &raw, err);
+        vh_blk_raw_open(files, path, (flags & VMMHPC_BLK_DIRECT) | VMMHPC_BLK_READ_ONLY, &raw, err);
     if (status != VMMHPC_OK) {
         return status;
     }
@@ -155,7 +155,7 @@ static int32_t prepare(struct vh_overlay_header *header, const char *base_path,
                        struct vmmhpc_error *err)
 {
     struct vh_blk_store *base = NULL;
-    int32_t status = vh_overlay_open_base(base_path, 0, &base, &header->base_print, err);
+    int32_t status = vh_overlay_open_base(NULL, base_path, 0, &base, &header->base_print, err);
     if (base == NULL) {
         return status;
     }

@@ -55,7 +55,8 @@ bool vh_overlay_use(struct vh_overlay *overlay, uint32_t cluster, bool used)
     uint32_t word = cluster / 64;
     if (word >= overlay->used_words) {
         uint32_t words = word + word / 2 + 16;
-        uint64_t *grown = realloc(overlay->used, words * sizeof(*grown));
+        uint64_t *grown =
+            vh_grow(overlay->used, overlay->used_words * sizeof(*grown), words * sizeof(*grown));
         if (grown == NULL) {
             return false;
         }
@@ -99,7 +100,8 @@ static void give_back_later(struct vh_overlay *overlay, uint32_t cluster)
 {
     if (overlay->pending_count == overlay->pending_room) {
         uint32_t room = overlay->pending_room * 2 + 64;
-        uint32_t *grown = realloc(overlay->pending, room * sizeof(*grown));
+        uint32_t *grown = vh_grow(overlay->pending, overlay->pending_room * sizeof(*grown),
+                                  room * sizeof(*grown));
         if (grown == NULL) {
             return;
         }

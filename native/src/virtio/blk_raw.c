@@ -216,7 +216,7 @@ static uint32_t probe(int fd, uint8_t *buffer, uint32_t length, bool address)
 {
     for (uint32_t alignment = SECTOR; alignment <= 4096; alignment *= 2) {
         uint8_t *at = address ? buffer + alignment : buffer;
-        if (pread(fd, at, address ? length : alignment, 0) >= 0) {
+        if (vh_pread(fd, at, address ? length : alignment, 0) >= 0) {
             return alignment;
         }
     }
@@ -224,10 +224,10 @@ static uint32_t probe(int fd, uint8_t *buffer, uint32_t length, bool address)
 }
 
 /* Past the page cache where that works: it is a wish, not a condition. */
-static void open_direct(struct vh_blk_raw *raw, const char *path)
+static void open_direct(const struct vh_files *files, struct vh_blk_raw *raw, const char *path)
 {
     uint8_t *buffer = aligned_alloc(4096, (size_t)3 * 4096);
-    int fd = open(path, (raw->store.read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
+    int fd = vh_open(files, path, (raw->store.read_only ? O_RDONLY : O_RDWR) | O_DIRECT);
     if (fd >= 0 && buffer != NULL) {
         raw->direct_offset = probe(fd, buffer, 0, false);
         raw->direct_address = probe(fd, buffer, raw->direct_offset, true);
@@ -254,11 +254,12 @@ static bool can_punch(const struct vh_blk_raw *raw)
                            allocate(raw, PUNCH, end, VH_PAGE) == 0);
 }
 
-static int32_t open_file(struct vh_blk_raw *raw, const char *path, struct vmmhpc_error *err)
+static int32_t open_file(const struct vh_files *files, struct vh_blk_raw *raw, const char *path,
+                         struct vmmhpc_error *err)
 {
     /* O_NONBLOCK: a FIFO is refused, not waited for. */
     raw->fd =
-        open(path, (raw->store.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        vh_open(files, path, (raw->store.read_only ? O_RDONLY : O_RDWR) | O_NOCTTY | O_NONBLOCK);
     if (raw->fd < 0) {
         return cannot(err, errno, "open", path);
     }
@@ -273,8 +274,8 @@ static int32_t open_file(struct vh_blk_raw *raw, const char *path, struct vmmhpc
     return lock(raw, path, err);
 }
 
-int32_t vh_blk_raw_open(const char *path, uint32_t flags, struct vh_blk_raw **result,
-                        struct vmmhpc_error *err)
+int32_t vh_blk_raw_open(const struct vh_files *files, const char *path, uint32_t flags,
+                        struct vh_blk_raw **result, struct vmmhpc_error *err)
 {
     struct vh_blk_raw *raw = calloc(1, sizeof(*raw));
     if (raw == NULL) {
@@ -283,13 +284,13 @@ int32_t vh_blk_raw_open(const char *path, uint32_t flags, struct vh_blk_raw **re
     raw->store.ops = &raw_ops;
     raw->store.read_only = (flags & VMMHPC_BLK_READ_ONLY) != 0;
     raw->direct_fd = -1;
-    int32_t status = open_file(raw, path, err);
+    int32_t status = open_file(files, raw, path, err);
     if (status != VMMHPC_OK) {
         raw_close(&raw->store);
         return status;
     }
     if ((flags & VMMHPC_BLK_DIRECT) != 0) {
-        open_direct(raw, path);
+        open_direct(files, raw, path);
     }
     raw->store.can_discard = !raw->store.read_only && can_punch(raw);
     *result = raw;

@@ -6,7 +6,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "machine.h"
 #include "virtio/blk_file.h"
 
 struct list {
@@ -177,8 +176,8 @@ static void close_worker(struct vh_blk_engine *engine)
 
 static const struct vh_blk_engine_ops thread_ops = {submit, run, reap, drain, close_worker};
 
-int32_t vh_blk_thread_open(struct vh_blk_store *store, struct vh_blk_engine **engine,
-                           struct vmmhpc_error *err)
+int32_t vh_blk_thread_open(struct vh_blk_store *store, const struct vh_thread_source *threads,
+                           struct vh_blk_engine **engine, struct vmmhpc_error *err)
 {
     struct worker *worker = calloc(1, sizeof(*worker));
     if (worker == NULL) {
@@ -195,7 +194,8 @@ int32_t vh_blk_thread_open(struct vh_blk_store *store, struct vh_blk_engine **en
     if (worker->engine.event_fd < 0) {
         status = vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "cannot create an eventfd");
     } else {
-        status = vh_thread_start(&worker->thread, worker_main, worker, "vmmhpc-blk", err);
+        status = vh_thread_start(threads, VH_THREAD_DISK, &worker->thread, worker_main, worker,
+                                 "vmmhpc-blk", err);
     }
     if (status != VMMHPC_OK) {
         release(worker);

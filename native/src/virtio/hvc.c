@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "machine.h"
 #include "virtio/small.h"
 
 enum { RECEIVE = 0, TRANSMIT = 1 };
@@ -405,6 +406,9 @@ static int32_t add_end(struct vmmhpc *vm, struct end *end, struct vmmhpc_error *
 int32_t vmmhpc_add_hvc(struct vmmhpc *vm, const struct vmmhpc_hvc *config, uint32_t *id,
                        struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->add_hvc(vm, config, id, err);
+    }
     struct vh_virtio *device = NULL;
     int32_t status = vh_hvc_new(config, &device, err);
     if (status != VMMHPC_OK || device == NULL) {

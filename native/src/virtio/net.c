@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-net (virtio 1.2, 5.1): features, transmission, and the way onto the bus. */
 #include "virtio/net.h"
+#include "machine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -282,7 +283,8 @@ static void describe(struct vh_net *net, uint16_t mtu)
     }
 }
 
-static int32_t fill(struct vh_net *net, const struct vmmhpc_net *config, struct vmmhpc_error *err)
+static int32_t fill(const struct vh_files *files, struct vh_net *net,
+                    const struct vmmhpc_net *config, struct vmmhpc_error *err)
 {
     int32_t status = set_mac(net, config->mac, err);
     if (status != VMMHPC_OK) {
@@ -303,11 +305,11 @@ static int32_t fill(struct vh_net *net, const struct vmmhpc_net *config, struct 
         return status;
     }
     describe(net, config->mtu);
-    return (config->flags & VMMHPC_NET_VHOST) != 0 ? vh_net_vhost_open(net, err) : VMMHPC_OK;
+    return (config->flags & VMMHPC_NET_VHOST) != 0 ? vh_net_vhost_open(files, net, err) : VMMHPC_OK;
 }
 
-int32_t vh_net_create(const struct vmmhpc_net *config, struct vh_net **result,
-                      struct vmmhpc_error *err)
+int32_t vh_net_create(const struct vh_files *files, const struct vmmhpc_net *config,
+                      struct vh_net **result, struct vmmhpc_error *err)
 {
     if (config == NULL) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "no struct vmmhpc_net");
@@ -324,7 +326,7 @@ int32_t vh_net_create(const struct vmmhpc_net *config, struct vh_net **result,
     net->vhost.fd = -1;
     net->source.fd = -1;
     net->link_up = true;
-    status = fill(net, config, err);
+    status = fill(files, net, config, err);
     if (status != VMMHPC_OK) {
         net_destroy(&net->virtio);
         return status;
@@ -359,7 +361,10 @@ int32_t vmmhpc_add_net(struct vmmhpc *vm, const struct vmmhpc_net *config, uint3
     if (vm == NULL) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "no machine");
     }
-    int32_t status = vh_net_create(config, &net, err);
+    if (vm->remote != NULL) {
+        return vm->remote->ops->add_net(vm, config, id, err);
+    }
+    int32_t status = vh_net_create(vm->files, config, &net, err);
     if (net == NULL) {
         return status;
     }

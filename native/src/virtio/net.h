@@ -3,6 +3,7 @@
 #ifndef VH_NET_H
 #define VH_NET_H
 
+#include "files.h"
 #include "virtio/net_backend.h"
 #include "virtio/vhost.h"
 #include "virtio/virtio.h"
@@ -55,8 +56,8 @@ struct vh_net {
 };
 
 /** The device without a machine. It is the caller's until it is on a bus. */
-int32_t vh_net_create(const struct vmmhpc_net *config, struct vh_net **net,
-                      struct vmmhpc_error *err);
+int32_t vh_net_create(const struct vh_files *files, const struct vmmhpc_net *config,
+                      struct vh_net **net, struct vmmhpc_error *err);
 
 /** Move what can be moved. The lock is held. */
 void vh_net_receive(struct vh_net *net);
@@ -65,7 +66,8 @@ void vh_net_rx_reset(struct vh_net_rx *rx);
 void vh_net_link_down(struct vh_net *net);
 
 /* net_vhost.c: the host's kernel moves the frames between the queues and the tap. */
-int32_t vh_net_vhost_open(struct vh_net *net, struct vmmhpc_error *err);
+int32_t vh_net_vhost_open(const struct vh_files *files, struct vh_net *net,
+                          struct vmmhpc_error *err);
 int32_t vh_net_vhost_start(struct vh_net *net, struct vmmhpc_error *err);
 
 #endif

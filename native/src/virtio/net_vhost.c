@@ -13,9 +13,10 @@ static int set_backend(struct vh_vhost *vhost, void *opaque, uint32_t ring, bool
     return ioctl(vhost->fd, VHOST_NET_SET_BACKEND, &file) == 0 ? 0 : errno;
 }
 
-int32_t vh_net_vhost_open(struct vh_net *net, struct vmmhpc_error *err)
+int32_t vh_net_vhost_open(const struct vh_files *files, struct vh_net *net,
+                          struct vmmhpc_error *err)
 {
-    int32_t status = vh_vhost_open(&net->vhost, "/dev/vhost-net", err);
+    int32_t status = vh_vhost_open(files, &net->vhost, "/dev/vhost-net", err);
     if (status != VMMHPC_OK) {
         return status;
     }

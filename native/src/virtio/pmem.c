@@ -113,11 +113,12 @@ static void destroy(struct vh_virtio *device)
 
 static const struct vh_virtio_ops ops = {.stop = stop, .kick = kick, .destroy = destroy};
 
-static int32_t open_file(struct pmem *pmem, const char *path, struct vmmhpc_error *err)
+static int32_t open_file(const struct vh_files *files, struct pmem *pmem, const char *path,
+                         struct vmmhpc_error *err)
 {
     struct stat info;
     int mode = pmem->read_only ? O_RDONLY : O_RDWR;
-    pmem->fd = open(path, mode | O_CLOEXEC | O_NONBLOCK); /* a FIFO is to be refused, not opened */
+    pmem->fd = vh_open(files, path, mode | O_NONBLOCK); /* a FIFO is to be refused, not opened */
     if (pmem->fd < 0 || fstat(pmem->fd, &info) != 0) {
         return vh_fail(err, errno == EACCES || errno == EPERM ? VMMHPC_E_PERMISSION : VMMHPC_E_IO,
                        errno, 0, "cannot open %s", path);
@@ -159,8 +160,8 @@ static int32_t map_file(struct pmem *pmem, const char *path, struct vmmhpc_error
     return VMMHPC_OK;
 }
 
-int32_t vh_pmem_new(const struct vmmhpc_pmem *config, struct vh_virtio **device,
-                    struct vmmhpc_error *err)
+int32_t vh_pmem_new(const struct vh_files *files, const struct vmmhpc_pmem *config,
+                    struct vh_virtio **device, struct vmmhpc_error *err)
 {
     if (config->size != sizeof(*config)) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, config->size, "pmem: bad structure size");
@@ -173,7 +174,7 @@ int32_t vh_pmem_new(const struct vmmhpc_pmem *config, struct vh_virtio **device,
         return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, sizeof(*pmem), "no memory for a device");
     }
     pmem->read_only = (config->flags & VMMHPC_PMEM_READ_ONLY) != 0;
-    int32_t status = open_file(pmem, config->path, err);
+    int32_t status = open_file(files, pmem, config->path, err);
     if (status == VMMHPC_OK) {
         status = map_file(pmem, config->path, err);
     }
@@ -206,8 +207,11 @@ void vh_pmem_place(struct vh_virtio *device, uint64_t gpa)
 int32_t vmmhpc_add_pmem(struct vmmhpc *vm, const struct vmmhpc_pmem *config, uint32_t *id,
                         struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->add_pmem(vm, config, id, err);
+    }
     struct vh_virtio *device = NULL;
-    int32_t status = vh_pmem_new(config, &device, err);
+    int32_t status = vh_pmem_new(vm->files, config, &device, err);
     if (status != VMMHPC_OK || device == NULL) {
         return status;
     }

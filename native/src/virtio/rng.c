@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "machine.h"
 #include "virtio/small.h"
 
 #define REQUESTS 0u
@@ -80,6 +81,9 @@ int32_t vh_rng_new(struct vh_virtio **device, struct vmmhpc_error *err)
 
 int32_t vmmhpc_add_rng(struct vmmhpc *vm, uint32_t *id, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->add_plain(vm, VH_REMOTE_RNG, id, err);
+    }
     struct vh_virtio *device = NULL;
     int32_t status = vh_rng_new(&device, err);
     if (status != VMMHPC_OK) {

@@ -6,6 +6,7 @@
 
 #include <sys/eventfd.h>
 
+#include "files.h"
 #include "virtio/virtio.h"
 #include "vmmhpc_devices.h"
 
@@ -34,10 +35,11 @@ int32_t vh_balloon_new(struct vh_virtio **device, struct vmmhpc_error *err);
 void vh_balloon_set_target(struct vh_virtio *device, uint64_t bytes);
 void vh_balloon_state(struct vh_virtio *device, struct vmmhpc_balloon_state *state);
 
-int32_t vh_vsock_new(uint64_t cid, struct vh_virtio **device, struct vmmhpc_error *err);
+int32_t vh_vsock_new(const struct vh_files *files, uint64_t cid, struct vh_virtio **device,
+                     struct vmmhpc_error *err);
 
-int32_t vh_pmem_new(const struct vmmhpc_pmem *config, struct vh_virtio **device,
-                    struct vmmhpc_error *err);
+int32_t vh_pmem_new(const struct vh_files *files, const struct vmmhpc_pmem *config,
+                    struct vh_virtio **device, struct vmmhpc_error *err);
 /** The file's mapping, and how long it is. */
 void *vh_pmem_mapping(struct vh_virtio *device, uint64_t *bytes);
 /** Where the guest finds it: before the device is on a bus. */

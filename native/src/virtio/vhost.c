@@ -17,9 +17,10 @@ static int32_t failed(struct vmmhpc_error *err, const char *what)
     return vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "vhost: cannot %s", what);
 }
 
-int32_t vh_vhost_open(struct vh_vhost *vhost, const char *path, struct vmmhpc_error *err)
+int32_t vh_vhost_open(const struct vh_files *files, struct vh_vhost *vhost, const char *path,
+                      struct vmmhpc_error *err)
 {
-    *vhost = (struct vh_vhost){.fd = open(path, O_RDWR | O_CLOEXEC)};
+    *vhost = (struct vh_vhost){.fd = vh_open(files, path, O_RDWR)};
     if (vhost->fd < 0) {
         switch (errno) {
         case ENOENT:

@@ -7,6 +7,7 @@
 #ifndef VH_VHOST_H
 #define VH_VHOST_H
 
+#include "files.h"
 #include "virtio/virtio.h"
 
 struct vh_vhost {
@@ -27,7 +28,8 @@ struct vh_vhost {
 /** Open /dev/vhost-*, become its owner, ask for its features; backend and opaque are the caller's
  *  to set afterwards. E_UNSUPPORTED where the host has no such file or driver, E_PERMISSION where
  *  it may not be opened. vhost->fd is -1 on failure. */
-int32_t vh_vhost_open(struct vh_vhost *vhost, const char *path, struct vmmhpc_error *err);
+int32_t vh_vhost_open(const struct vh_files *files, struct vh_vhost *vhost, const char *path,
+                      struct vmmhpc_error *err);
 
 /** Close it, stopped or not; also when it is closed already. */
 void vh_vhost_close(struct vh_vhost *vhost, struct vh_virtio *device);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "machine.h"
 #include "virtio/small.h"
 #include "virtio/vhost.h"
 
@@ -87,7 +88,8 @@ static int32_t set_cid(const struct vsock *vsock, uint64_t cid, struct vmmhpc_er
                    (unsigned long long)cid);
 }
 
-int32_t vh_vsock_new(uint64_t cid, struct vh_virtio **device, struct vmmhpc_error *err)
+int32_t vh_vsock_new(const struct vh_files *files, uint64_t cid, struct vh_virtio **device,
+                     struct vmmhpc_error *err)
 {
     if (cid < CID_FIRST || cid > CID_LAST) {
         return vh_fail(err, VMMHPC_E_RANGE, 0, cid, "a vsock CID is 3 to 4294967294, not %llu",
@@ -97,7 +99,7 @@ int32_t vh_vsock_new(uint64_t cid, struct vh_virtio **device, struct vmmhpc_erro
     if (vsock == NULL) {
         return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, sizeof(*vsock), "no memory for a device");
     }
-    int32_t status = vh_vhost_open(&vsock->vhost, PATH, err);
+    int32_t status = vh_vhost_open(files, &vsock->vhost, PATH, err);
     if (status == VMMHPC_OK) {
         status = set_cid(vsock, cid, err);
     }
@@ -123,8 +125,11 @@ int32_t vh_vsock_new(uint64_t cid, struct vh_virtio **device, struct vmmhpc_erro
 
 int32_t vmmhpc_add_vsock(struct vmmhpc *vm, uint64_t cid, uint32_t *id, struct vmmhpc_error *err)
 {
+    if (vm->remote != NULL) {
+        return vm->remote->ops->add_vsock(vm, cid, id, err);
+    }
     struct vh_virtio *device = NULL;
-    int32_t status = vh_vsock_new(cid, &device, err);
+    int32_t status = vh_vsock_new(vm->files, cid, &device, err);
     if (status != VMMHPC_OK) {
         return status;
     }

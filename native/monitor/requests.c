@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests to a machine that was started. Nothing in them is trusted but that the sender may ask.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "monitor/monitor.h"
+#include "vmmhpc_devices.h"
+
+#define STATS_MAX 512u
+
+static int32_t nonsense(const struct vh_wire *in, struct vmmhpc_error *err)
+{
+    return vh_fail(err, VMMHPC_E_INVALID, EBADMSG, in->head.type, "request %u makes no sense",
+                   in->head.type);
+}
+
+static int32_t send_fd(struct vh_wire *out, int fd, struct vmmhpc_error *err)
+{
+    if (fd < 0) {
+        return vh_fail(err, VMMHPC_E_SYSCALL, errno, 0, "the monitor has no descriptor left");
+    }
+    vh_put_fd(out, fd);
+    return VMMHPC_OK;
+}
+
+static int32_t info(struct vh_monitor *monitor, struct vh_wire *out)
+{
+    struct vmmhpc *vm = monitor->vm;
+    uint32_t clients = 0;
+    for (uint32_t i = 0; i < VH_CLIENTS; i++) {
+        clients += monitor->clients[i] >= 0 ? 1 : 0;
+    }
+    vh_put_u32(out, vmmhpc_version());
+    vh_put_u32(out, vmmhpc_get_state(vm));
+    vh_put_u32(out, vm->cpus);
+    vh_put_u32(out, vmmhpc_image_kind(vm));
+    vh_put_u32(out, vh_console_attached(vm) ? 1 : 0);
+    vh_put_u32(out, clients);
+    vh_put_u64(out, vm->memory.total);
+    return VMMHPC_OK;
+}
+
+static int32_t console_open(struct vh_monitor *monitor, struct vh_wire *out,
+                            struct vmmhpc_error *err)
+{
+    int fd = -1;
+    int32_t status = vmmhpc_console_open(monitor->vm, &fd, err);
+    return status == VMMHPC_OK ? send_fd(out, fd, err) : status;
+}
+
+static int32_t events(struct vh_monitor *monitor, struct vh_wire *out, struct vmmhpc_error *err)
+{
+    int fd = -1;
+    int32_t status = vmmhpc_open_events(monitor->vm, &fd, err);
+    return status == VMMHPC_OK ? send_fd(out, fd, err) : status;
+}
+
+static int32_t kvm_stats(struct vh_monitor *monitor, struct vh_wire *in, struct vh_wire *out,
+                         struct vmmhpc_error *err)
+{
+    int32_t vcpu = (int32_t)vh_get_u32(in);
+    uint32_t count = 0;
+    if (!vh_wire_done(in)) {
+        return nonsense(in, err);
+    }
+    struct vmmhpc_kvm_stat *stats = calloc(STATS_MAX, sizeof(*stats));
+    if (stats == NULL) {
+        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, 0, "no memory for statistics");
+    }
+    int32_t status = vmmhpc_kvm_stats(monitor->vm, vcpu, stats, STATS_MAX, &count, err);
+    if (status == VMMHPC_OK) {
+        count = count < STATS_MAX ? count : STATS_MAX;
+        vh_put_u32(out, count);
+        vh_put_bytes(out, stats, count * (uint32_t)sizeof(*stats));
+    }
+    free(stats);
+    return status;
+}
+
+static int32_t irq_set(struct vh_monitor *monitor, struct vh_wire *in, struct vmmhpc_error *err)
+{
+    uint32_t gsi = vh_get_u32(in);
+    uint32_t level = vh_get_u32(in);
+    return vh_wire_done(in) ? vmmhpc_irq_set(monitor->vm, gsi, level, err) : nonsense(in, err);
+}
+
+static int32_t balloon_set(struct vh_monitor *monitor, struct vh_wire *in, struct vmmhpc_error *err)
+{
+    uint64_t bytes = vh_get_u64(in);
+    return vh_wire_done(in) ? vmmhpc_balloon_set(monitor->vm, bytes, err) : nonsense(in, err);
+}
+
+static int32_t balloon_get(struct vh_monitor *monitor, struct vh_wire *out,
+                           struct vmmhpc_error *err)
+{
+    struct vmmhpc_balloon_state state = {.size = sizeof(state)};
+    int32_t status = vmmhpc_balloon_get(monitor->vm, &state, err);
+    vh_put_u64(out, state.target_bytes);
+    vh_put_u64(out, state.actual_bytes);
+    vh_put_u64(out, state.reported_bytes);
+    return status;
+}
+
+static int32_t generation_set(struct vh_monitor *monitor, struct vh_wire *in,
+                              struct vmmhpc_error *err)
+{
+    uint8_t id[16];
+    vh_get_bytes(in, id, sizeof(id));
+    return vh_wire_done(in) ? vmmhpc_set_generation_id(monitor->vm, id, err) : nonsense(in, err);
+}
+
+static int32_t plain(struct vh_monitor *monitor, const struct vh_wire *in, struct vmmhpc_error *err)
+{
+    struct vmmhpc *vm = monitor->vm;
+    if (!vh_wire_done(in)) {
+        return nonsense(in, err);
+    }
+    switch (in->head.type) {
+    case VH_REQUEST_PAUSE:
+        return vmmhpc_pause(vm, err);
+    case VH_REQUEST_RESUME:
+        return vmmhpc_resume(vm, err);
+    case VH_REQUEST_RESET:
+        return vmmhpc_reset(vm, err);
+    case VH_REQUEST_STOP:
+        return vmmhpc_stop(vm, err);
+    default:
+        return VMMHPC_OK;
+    }
+}
+
+static int32_t status_page(struct vh_monitor *monitor, struct vh_wire *out,
+                           struct vmmhpc_error *err)
+{
+    return send_fd(out, fcntl(monitor->status_fd, F_DUPFD_CLOEXEC, 0), err);
+}
+
+int32_t vh_monitor_request(struct vh_monitor *monitor, struct vh_wire *in, struct vh_wire *out,
+                           struct vmmhpc_error *err)
+{
+    switch (in->head.type) {
+    case VH_REQUEST_PING:
+    case VH_REQUEST_PAUSE:
+    case VH_REQUEST_RESUME:
+    case VH_REQUEST_RESET:
+    case VH_REQUEST_STOP:
+        return plain(monitor, in, err);
+    case VH_REQUEST_INFO:
+        return info(monitor, out);
+    case VH_REQUEST_CONSOLE_OPEN:
+        return console_open(monitor, out, err);
+    case VH_REQUEST_CONSOLE_DETACH:
+        return vmmhpc_console_detach(monitor->vm, err);
+    case VH_REQUEST_EVENTS:
+        return events(monitor, out, err);
+    case VH_REQUEST_STATS:
+        return send_fd(out, fcntl(vmmhpc_stats_fd(monitor->vm), F_DUPFD_CLOEXEC, 0), err);
+    case VH_REQUEST_STATUS_PAGE:
+        return status_page(monitor, out, err);
+    case VH_REQUEST_KVM_STATS:
+        return kvm_stats(monitor, in, out, err);
+    case VH_REQUEST_IRQ_SET:
+        return irq_set(monitor, in, err);
+    case VH_REQUEST_BALLOON_SET:
+        return balloon_set(monitor, in, err);
+    case VH_REQUEST_BALLOON_GET:
+        return balloon_get(monitor, out, err);
+    case VH_REQUEST_GENERATION_SET:
+        return generation_set(monitor, in, err);
+    case VH_REQUEST_MODULE_ADD:
+    case VH_REQUEST_MODULE_REMOVE:
+    case VH_REQUEST_MODULE_LIST:
+        return vh_monitor_module_request(monitor, in, out, err);
+    default:
+        return vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, in->head.type,
+                       "this monitor does not know request %u", in->head.type);
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What QEMU's back ends can do. docs/reference/backends.md explains each "no". */
+import type { Capability, CapabilityMatrix } from "../../../vmm/backend.js";
+import type { QemuKind } from "./kind.js";
+
+const YES: Capability = { supported: "yes" };
+const no = (reason: string): Capability => ({ supported: "no", reason });
+
+/** The matrix; it does not depend on the host. */
+export function capabilities(kind: QemuKind): CapabilityMatrix {
+  return {
+    start: YES,
+    stop: YES,
+    reset: YES,
+    pause: YES,
+    status: YES,
+    console: YES,
+    stats: YES,
+    events: YES,
+    image: YES,
+    "image-from-cdrom": no("installing systems is not available yet"),
+    "image-from-packages": no("installing systems is not available yet"),
+    snapshot: no("not available yet"),
+    restore: no("not available yet"),
+    fork: no("QEMU cannot clone a running machine"),
+    resize: no("not available yet"),
+    migrate: no("not available yet"),
+    "boot:kernel": YES,
+    "boot:disk": YES,
+    "boot:cdrom": YES,
+    topology: YES,
+    pin: YES,
+    hugepages: YES,
+    disks: YES,
+    "disk:qcow2": YES,
+    "disk:overlay": YES,
+    cdrom: YES,
+    "nic:TUN/TAP": YES,
+    "nic:TUN/TAP+NAT": YES,
+    "nic:BRIDGED_TAP": YES,
+    "nic:VLAN": YES,
+    "nic:user": YES,
+    "nic:vhost": YES,
+    pmem: YES,
+    rng: YES,
+    balloon: YES,
+    vsock: YES,
+    "generation-id": YES,
+    modules: no(`adaptation modules belong to VMM-HPC; ${kind.type} runs QEMU's own devices`),
+  };
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The back end `VMM-HPC`: each machine is run by a monitor of its own, `vmm-hpc`, in a jail. There is no daemon;
+ * everything that is known about a machine is in its runtime directory, which is its monitor's.
+ */
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import type {
+  Backend,
+  BackendHost,
+  Feature,
+  ImageSource,
+  OperationOptions,
+  Probe,
+  VmEvent,
+  VmStats,
+  VmStatus,
+} from "../../../vmm/backend.js";
+import { Machine } from "../../../vmm/machine.js";
+import type { VmDefinition } from "../../definition/types.js";
+import type { UnsupportedError } from "../../errors.js";
+import { createEmptyImage } from "../../images.js";
+import { releaseNetwork } from "../../network/index.js";
+import { endSupervised } from "../../supervise/index.js";
+import { HypervisorError } from "../errors.js";
+import { refuseUnsupported, unsupported } from "../refuse.js";
+import { CAPABILITIES } from "./capabilities.js";
+import { machineEvents } from "./events.js";
+import { probeVmmHpc } from "./probe.js";
+import { type Directories, keeperDirectory, startMachine } from "./start.js";
+import { machineStats } from "./stats.js";
+import { FORCED, machineStatus, monitorEnded, pageOf } from "./status.js";
+
+/** A monitor ends within milliseconds, but for a reader of its console who does not read; then it is killed. */
+const QUIT_MS = 15_000;
+const SCROLLBACK_MAX = 16 << 20;
+
+export class VmmHpcBackend implements Backend<VmDefinition> {
+  readonly type = "VMM-HPC";
+  readonly #host: BackendHost<VmDefinition>;
+
+  constructor(host: BackendHost<VmDefinition>) {
+    this.#host = host;
+  }
+
+  async probe(): Promise<Probe> {
+    return probeVmmHpc();
+  }
+
+  async define(definition: VmDefinition, options: OperationOptions = {}): Promise<void> {
+    options.signal?.throwIfAborted();
+    refuseUnsupported(this.type, CAPABILITIES, definition);
+    if (definition.option !== undefined) {
+      throw new HypervisorError("E_INVALID", `${this.type} has no option ${definition.option}`, {
+        hint: "leave the option out",
+      });
+    }
+    if (definition.console.scrollback > SCROLLBACK_MAX) {
+      throw new HypervisorError("E_LIMIT", `${this.type} keeps at most 16 MiB of a console`, {
+        hint: "less scrollback, or a log",
+      });
+    }
+    await mkdir(this.#host.stateDirectory(definition.name), { recursive: true, mode: 0o700 });
+  }
+
+  async undefine(name: string): Promise<void> {
+    await this.cleanUp(name);
+    const { state, runtime } = this.#directories(name);
+    await rm(runtime, { recursive: true, force: true });
+    await rm(state, { recursive: true, force: true });
+  }
+
+  async start(name: string, options: OperationOptions = {}): Promise<void> {
+    const definition = await this.#host.definition(name);
+    await this.cleanUp(name);
+    await startMachine(definition, this.#directories(name), options);
+  }
+
+  async stop(name: string, options: OperationOptions & { readonly force?: boolean } = {}): Promise<void> {
+    const { runtime } = this.#directories(name);
+    const { stopTimeoutMs } = await this.#host.definition(name);
+    if (!options.force) {
+      await this.#with(name, async (machine) => {
+        if (machine.state === "paused") machine.resume(); // it could not notice
+        machine.pressPowerButton();
+      });
+      if (await monitorEnded(runtime, stopTimeoutMs, options.signal)) return await this.cleanUp(name);
+    }
+    options.signal?.throwIfAborted();
+    await writeFile(join(runtime, FORCED), "");
+    await this.#with(name, (machine) => machine.quit()).catch(() => {}); // it may end just now
+    await this.cleanUp(name);
+  }
+
+  async reset(name: string): Promise<void> {
+    await this.#with(name, async (machine) => machine.reset());
+  }
+
+  async pause(name: string): Promise<void> {
+    await this.#with(name, (machine) => machine.pause());
+  }
+
+  async resume(name: string): Promise<void> {
+    await this.#with(name, async (machine) => machine.resume());
+  }
+
+  status(name: string): Promise<VmStatus> {
+    return machineStatus(this.#directories(name).runtime);
+  }
+
+  async cleanUp(name: string): Promise<void> {
+    const { runtime } = this.#directories(name);
+    if (!(await monitorEnded(runtime, QUIT_MS))) {
+      process.kill(pageOf(runtime)?.pid ?? 0, "SIGKILL");
+      await monitorEnded(runtime, Number.POSITIVE_INFINITY);
+    }
+    await endSupervised(keeperDirectory(runtime));
+    await rm(join(runtime, "control"), { force: true });
+    const definition = await this.#host.definition(name).catch(() => undefined);
+    if (definition !== undefined) await releaseNetwork(definition.nics);
+  }
+
+  console(name: string): Promise<Duplex> {
+    return this.#with(name, async (machine) => machine.joinConsole());
+  }
+
+  async stats(name: string): Promise<VmStats> {
+    const definition = await this.#host.definition(name);
+    return await this.#with(name, (machine) => machineStats(machine, definition));
+  }
+
+  async *events(name: string, { signal }: OperationOptions = {}): AsyncGenerator<VmEvent> {
+    await using machine = await this.#connect(name);
+    yield* machineEvents(machine, signal);
+  }
+
+  async createImage(source: ImageSource<VmDefinition>, options: OperationOptions = {}): Promise<void> {
+    switch (source.kind) {
+      case "empty":
+        return await createEmptyImage(source.to, source.format, source.size, options);
+      case "cdrom":
+        throw this.#no("image-from-cdrom");
+      case "packages":
+        throw this.#no("image-from-packages");
+    }
+  }
+
+  async snapshot(): Promise<void> {
+    throw this.#no("snapshot");
+  }
+
+  async restore(): Promise<void> {
+    throw this.#no("restore");
+  }
+
+  async fork(): Promise<readonly string[]> {
+    throw this.#no("fork");
+  }
+
+  async migrate(): Promise<void> {
+    throw this.#no("migrate");
+  }
+
+  #directories(name: string): Directories {
+    return { state: this.#host.stateDirectory(name), runtime: this.#host.runtimeDirectory(name) };
+  }
+
+  #no(feature: Feature): UnsupportedError {
+    return unsupported(this.type, CAPABILITIES, feature);
+  }
+
+  /** @throws HypervisorError E_STATE where it does not run; VmmError */
+  async #connect(name: string): Promise<Machine> {
+    const { runtime } = this.#directories(name);
+    if (pageOf(runtime)?.alive !== true) {
+      throw new HypervisorError("E_STATE", `${name} does not run`, { hint: `v2m start ${name}` });
+    }
+    return await Machine.connect(runtime);
+  }
+
+  async #with<T>(name: string, use: (machine: Machine) => Promise<T>): Promise<T> {
+    await using machine = await this.#connect(name);
+    return await use(machine);
+  }
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+/** One thing that a back end is to do where its matrix says yes. */
+import type { Feature } from "../../../src/vmm/backend.js";
+import type { Capability } from "../capabilities.js";
+import type { World } from "./world.js";
+
+export interface Check {
+  readonly feature: Feature;
+  readonly name: string;
+  /** What this place must have. */
+  readonly needs?: readonly Capability[];
+  /** @throws where the back end does not do it */
+  run(world: World): Promise<void>;
+}
