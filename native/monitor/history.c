@@ -154,11 +154,13 @@ static uint32_t poll_readers(struct vmmhpc *vm, struct pollfd *fds)
     uint32_t count = 0;
     for (uint32_t i = 0; i < VH_CONSOLE_READERS; i++) {
         const struct reader *reader = &history->readers[i];
-        short events = 0;
-        events |= (short)(reader->typing && room ? POLLIN : 0);
-        events |= (short)(reader->fd >= 0 && reader->at < history->file->total ? POLLOUT : 0);
+        int events = reader->typing && room ? POLLIN : 0;
+
+        if (reader->fd >= 0 && reader->at < history->file->total) {
+            events |= POLLOUT;
+        }
         if (events != 0) {
-            fds[count++] = (struct pollfd){.fd = reader->fd, .events = events};
+            fds[count++] = (struct pollfd){.fd = reader->fd, .events = (short)events};
         }
     }
     return count;

@@ -7,6 +7,7 @@
  * V3M_FUZZ_SECONDS: for each target, default 10, 60 in `make test-full`.
  */
 import { execFile, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -165,7 +166,9 @@ async function lineCoverage(program: string, profile: string): Promise<Record<st
 }
 
 async function fuzz(name: string, target: Target): Promise<Result> {
-  const work = await mkdtemp(join(tmpdir(), `v3m-fuzz-${name}-`));
+  // In memory where that can be: a busy host's disk may take longer over a flush than an input may take.
+  const base = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
+  const work = await mkdtemp(join(base, `v3m-fuzz-${name}-`));
   const findings = join(build, "findings/");
   const program = join(build, `fuzz_${name}`);
   try {
@@ -175,7 +178,7 @@ async function fuzz(name: string, target: Target): Promise<Result> {
     const args = [
       `-max_total_time=${seconds}`,
       `-max_len=${target.maxLength ?? 16384}`,
-      "-timeout=20",
+      "-timeout=60",
       "-rss_limit_mb=2048",
       "-print_final_stats=1",
       `-artifact_prefix=${findings}${name}-`,
@@ -184,7 +187,11 @@ async function fuzz(name: string, target: Target): Promise<Result> {
     if (target.dictionary) {
       args.unshift(`-dict=${join(native, "fuzz", target.dictionary)}`);
     }
-    const [code, log] = await capture(program, args, { ...process.env, LLVM_PROFILE_FILE: profile });
+    const [code, log] = await capture(program, args, {
+      ...process.env,
+      LLVM_PROFILE_FILE: profile,
+      TMPDIR: work,
+    });
     const number = (pattern: RegExp) => Number(pattern.exec(log)?.[1] ?? 0);
     return {
       code,
