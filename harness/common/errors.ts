@@ -3,7 +3,7 @@
 export type TestbedErrorCode =
   | "E_USAGE" // an option or argument makes no sense
   | "E_TOOL_MISSING" // a host program (qemu, busybox, apt-get, ...) is not installed
-  | "E_KERNEL_FETCH" // the guest kernel could not be downloaded or unpacked
+  | "E_KERNEL_FETCH" // a guest kernel, or another Debian package, could not be downloaded or unpacked
   | "E_BOOT" // the machine did not come up
   | "E_CRASH" // the machine died while the command was running
   | "E_HANG" // the machine stopped giving signs of life

@@ -8,6 +8,7 @@ import { basename, delimiter, dirname, isAbsolute, join, relative } from "node:p
 import { cacheDir, exists } from "../common/cache.js";
 import { TestbedError } from "../common/errors.js";
 import { findTool, requireTool, runTool } from "../common/tools.js";
+import { cachedMinimalGdb } from "../minimal-gdb.js";
 import type { RunRequest } from "../testbed.js";
 import { FileList, findUp } from "./file-list.js";
 import { librariesOf } from "./libraries.js";
@@ -51,6 +52,7 @@ export async function systemFiles(): Promise<FileList> {
   await requireTool("busybox", "busybox-static");
   const programs = [process.execPath];
   for (const name of PROGRAMS) programs.push((await findTool(name)) ?? "");
+  programs.push((await cachedMinimalGdb()) ?? "");
   const found = programs.filter(Boolean);
   for (const path of [...found, ...(await librariesOf(found)), ...SYSTEM_FILES]) await list.add(path);
 

@@ -221,9 +221,11 @@ suite("a machine in a monitor", { needs: ["kvm"] }, () => {
     },
     PATIENCE,
   );
+});
 
+suite("a guest's crash in a monitor", { needs: ["kvm", "triple-fault"] }, () => {
   it(
-    "reports a guest's crash with its registers",
+    "is reported with its registers",
     async () => {
       const directory = place();
       await using machine = await Machine.spawn(guest("triple"), { directory });

@@ -89,8 +89,13 @@ describe("a machine under QEMU ends", () => {
 
   it("with its supervisor", async () => {
     const shell = await started(await machine("sleep 1000"));
-    process.kill((await readProcess(runtime()))?.supervisor.pid ?? 0, "SIGKILL");
-    expect(await ended(shell)).toMatchObject({
+    const { supervisor } = (await readProcess(runtime())) ?? {};
+    if (supervisor === undefined) throw new Error("no supervisor");
+    process.kill(supervisor.pid, "SIGKILL");
+    await ended(shell);
+    // Its descriptors are closed, and with them its console, a moment before it is gone.
+    while ((await world.backend.status("m")).state === "running") await sleep(10);
+    expect(await world.backend.status("m")).toMatchObject({
       state: "crashed",
       detail: expect.stringMatching(/supervise/),
     });

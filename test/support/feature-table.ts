@@ -131,7 +131,7 @@ export function withFeatures(readme: string, markdown: string): string {
 export function readAllResults(directory: string): PlaceResults[] {
   const files = readdirSync(directory, { recursive: true, encoding: "utf8" });
   return files
-    .filter((name) => /^((amd|intel)\.out\/)?[\w.-]+\.json$/.test(name))
+    .filter((name) => /^((amd|amd-guests|intel)\.out\/)?[\w.-]+\.json$/.test(name))
     .flatMap((name) => readResultsFile(join(directory, name)) ?? [])
     .filter(({ records }) => Array.isArray(records));
 }

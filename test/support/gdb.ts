@@ -8,15 +8,21 @@
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { minimalGdbPath } from "../../harness/minimal-gdb.js";
 
 /** Against hangs only: emulated machines are slow. */
 const HANG_MS = 240_000;
 
+/** The installed one, else the one that was fetched for the Intel machine. */
+function gdbProgram(): string | undefined {
+  if (spawnSync("gdb", ["--version"], { stdio: "ignore" }).status === 0) return "gdb";
+  return existsSync(minimalGdbPath()) ? minimalGdbPath() : undefined;
+}
+
 /** Why there is no gdb here, or undefined. */
 export function gdbMissing(): string | undefined {
-  return spawnSync("gdb", ["--version"], { stdio: "ignore" }).status === 0
-    ? undefined
-    : "gdb is not installed: apt install gdb";
+  return gdbProgram() === undefined ? "gdb is not installed: apt install gdb" : undefined;
 }
 
 export class Gdb implements AsyncDisposable {
@@ -29,7 +35,7 @@ export class Gdb implements AsyncDisposable {
 
   private constructor(args: readonly string[]) {
     // One pipe for both: what a command says comes before the mark behind it.
-    this.child = spawn("sh", ["-c", 'exec gdb -nx -q "$@" 2>&1', "gdb", ...args], {
+    this.child = spawn("sh", ["-c", 'exec "$0" -nx -q "$@" 2>&1', gdbProgram() ?? "gdb", ...args], {
       stdio: ["pipe", "pipe", "ignore"],
       env: { ...process.env, LC_ALL: "C", DEBUGINFOD_URLS: "" },
     });

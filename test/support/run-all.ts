@@ -46,7 +46,10 @@ function tail(stage: Stage, lines: number): string {
 function clean(all: readonly Stage[]): void {
   mkdirSync(RESULTS, { recursive: true });
   for (const name of readdirSync(RESULTS)) {
-    if (/^(host|amd|intel|host-kvm)(\..+)?\.(json|out)$/.test(name) || /^(amd|intel)\.out$/.test(name)) {
+    if (
+      /^(host|amd|intel|host-kvm)(\..+)?\.(json|out)$/.test(name) ||
+      /^(amd|amd-guests|intel)\.out$/.test(name)
+    ) {
       rmSync(join(RESULTS, name), { recursive: true });
     }
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The stages of `make test`: what is run where, in which order, and what it leaves behind. */
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { FULL, type Place } from "./places.js";
 
@@ -24,18 +25,38 @@ function vitest(name: string, projects: readonly string[], results: string): Sta
   };
 }
 
-/** A machine that runs the light runner; its results appear in a directory of its own. */
-function machine(place: "amd" | "intel", results: string, limitS: number): Stage {
-  const out = join(results, `${place}.out`);
-  const variables = ["V3M_TEST_FULL", "V3M_TEST_SCOPE"].flatMap((name) => ["--env", name]);
+/** A machine that runs the light runner on these files; its results appear in a directory of its own. */
+function machine(
+  name: string,
+  place: "amd" | "intel",
+  results: string,
+  limitS: number,
+  files: readonly string[],
+): Stage {
+  const out = join(results, `${name}.out`);
+  const variables = ["V3M_TEST_FULL", "V3M_TEST_SCOPE"].flatMap((variable) => ["--env", variable]);
   const options = ["--cpu", place, "--no-stdin", "--timeout", String(limitS), "--out", out, ...variables];
-  const runner = ["node", "dist/test/support/light-runner.js", "test/kvm", "test/nested"];
+  const runner = ["node", "dist/test/support/light-runner.js", ...files];
   return {
-    name: place,
+    name,
     argv: [process.execPath, "dist/harness/main.js", ...options, "--", ...runner],
-    after: place === "amd" ? ["prepare", "disk-image"] : ["prepare"],
+    after: ["prepare", place === "amd" ? "disk-image" : "gdb"],
     results: { place, file: join(out, `${place}.json`) },
   };
+}
+
+/** What runs in the second AMD machine: tests of guests. The first one has those of V3M's own parts. */
+const GUESTS = /^(linux|lwk|yod)-/;
+
+/** The emulated AMD machine has one CPU: two machines, with half of the files each, take half the time. */
+function amdMachines(results: string, limitS: number): Stage[] {
+  const nested = readdirSync("test/nested").filter((name) => name.endsWith(".test.ts"));
+  const paths = (guests: boolean) =>
+    nested.filter((name) => GUESTS.test(name) === guests).map((name) => `test/nested/${name}`);
+  return [
+    machine("amd", "amd", results, limitS, ["test/kvm", ...paths(false)]),
+    machine("amd-guests", "amd", results, limitS, paths(true)),
+  ];
 }
 
 /** Tests that change the network: in a namespace of their own, where this user may make one. */
@@ -65,18 +86,19 @@ export function stages(results: string): Stage[] {
   return [
     { name: "prepare", argv: prepare },
     { name: "disk-image", argv: [process.execPath, "dist/harness/disk-image.js"] },
+    { name: "gdb", argv: [process.execPath, "dist/harness/minimal-gdb.js"] },
     { name: "biome", argv: ["npx", "--no-install", "biome", "check", "--error-on-warnings", "."] },
     { name: "tsc", argv: ["npx", "--no-install", "tsc", "--noEmit", "-p", "tsconfig.json"] },
     {
       name: "clang-format",
       argv: ["sh", "-c", "make -s -C native format-check && make -s -C firmware/lwk format-check"],
     },
-    machine("intel", results, limitS),
+    machine("intel", "intel", results, limitS, ["test/kvm", "test/nested"]),
     { name: "clang-tidy", argv: ["make", "--no-print-directory", "-s", "-C", "native", "tidy"] },
     vitest("unit", ["unit"], results),
     vitest("kvm", ["kvm", "nested"], results),
     privateNetwork(results),
-    machine("amd", results, limitS),
-    { ...vitest("e2e", ["e2e"], results), after: ["prepare", "amd"] },
+    ...amdMachines(results, limitS),
+    { ...vitest("e2e", ["e2e"], results), after: ["prepare", "amd", "amd-guests"] },
   ];
 }

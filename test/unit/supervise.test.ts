@@ -165,7 +165,8 @@ suite("v3m-supervise", { needs: [] }, () => {
   it("the program ends with its supervisor", async () => {
     await start("setInterval(() => {}, 1000);");
     const record = await readProcess(directory);
-    process.kill(record?.supervisor.pid ?? 0, "SIGKILL");
+    if (record === undefined) throw new Error("no supervisor");
+    process.kill(record.supervisor.pid, "SIGKILL");
     expect(await programEnded(directory, 10_000)).toBe(true);
     expect(await readExit(directory)).toBeUndefined();
   });

@@ -138,11 +138,15 @@ bool vh_blk_has_uring(const struct vh_virtio *device)
 int32_t vmmhpc_add_blk(struct vmmhpc *vm, const struct vmmhpc_blk *config, uint32_t *id,
                        struct vmmhpc_error *err)
 {
+    int32_t status = check(config, err);
+    if (status != VMMHPC_OK) {
+        return status;
+    }
     if (vm->remote != NULL) {
         return vm->remote->ops->add_blk(vm, config, id, err);
     }
     struct vh_virtio *device = NULL;
-    int32_t status = vh_blk_new(vm->files, config, &vm->threads, &device, err);
+    status = vh_blk_new(vm->files, config, &vm->threads, &device, err);
     if (device == NULL) {
         return status;
     }

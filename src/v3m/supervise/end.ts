@@ -38,18 +38,18 @@ export async function programEnded(
 ): Promise<boolean> {
   const record = await readProcess(directory);
   if (record === undefined) return true;
-  return await ended(record.program, timeoutMs, signal);
+  return await processEnded(record.program, timeoutMs, signal);
 }
 
 /** Kill the program if it lives, wait for its supervisor, and kill that too if it does not come to an end. */
 export async function endSupervised(directory: string): Promise<void> {
   const record = await readProcess(directory);
   if (record === undefined) return;
-  kill(record.program);
-  await ended(record.program, Number.POSITIVE_INFINITY);
-  if (!(await ended(record.supervisor, LINGER_MS))) {
-    kill(record.supervisor);
-    await ended(record.supervisor, Number.POSITIVE_INFINITY);
+  killProcess(record.program);
+  await processEnded(record.program, Number.POSITIVE_INFINITY);
+  if (!(await processEnded(record.supervisor, LINGER_MS))) {
+    killProcess(record.supervisor);
+    await processEnded(record.supervisor, Number.POSITIVE_INFINITY);
   }
   const left = await readdir(directory).catch(() => []);
   for (const name of left.filter((file) => /\.(sock|tmp)$/.test(file))) {
@@ -57,7 +57,8 @@ export async function endSupervised(directory: string): Promise<void> {
   }
 }
 
-function kill(process_: ProcessId): void {
+/** Kill this process, and no other that has its number by now. */
+export function killProcess(process_: ProcessId): void {
   if (!isAlive(process_)) return;
   try {
     process.kill(process_.pid, "SIGKILL");
@@ -66,7 +67,8 @@ function kill(process_: ProcessId): void {
   }
 }
 
-async function ended(id: ProcessId, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+/** Wait for a process's end. @returns false when `timeoutMs` passed before */
+export async function processEnded(id: ProcessId, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
   const until = Date.now() + timeoutMs;
   while (isAlive(id)) {
     if (Date.now() >= until) return false;

@@ -20,8 +20,8 @@ export interface ExitRecord {
 /** What ran or runs here; undefined: nothing since the directory was made. */
 export async function readProcess(directory: string): Promise<ProcessRecord | undefined> {
   const record = await readJson(join(directory, "process"));
-  const supervisor = processId(record?.supervisor);
-  const program = processId(record?.program);
+  const supervisor = parseProcessId(record?.supervisor);
+  const program = parseProcessId(record?.program);
   return supervisor && program ? { supervisor, program } : undefined;
 }
 
@@ -33,7 +33,8 @@ export async function readExit(directory: string): Promise<ExitRecord | undefine
   return { code, signal: signal === 0 ? undefined : signalName(signal), time: new Date(time) };
 }
 
-function processId(value: unknown): ProcessId | undefined {
+/** A process's identity as it was written to a file; undefined: it is none. */
+export function parseProcessId(value: unknown): ProcessId | undefined {
   const { pid, start, boot } = (value ?? {}) as Partial<Record<keyof ProcessId, unknown>>;
   const valid = typeof pid === "number" && pid > 1 && typeof start === "string" && typeof boot === "string";
   return valid ? { pid, start, boot } : undefined;

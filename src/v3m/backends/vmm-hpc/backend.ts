@@ -22,7 +22,7 @@ import type { VmDefinition } from "../../definition/types.js";
 import type { UnsupportedError } from "../../errors.js";
 import { createEmptyImage } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
-import { endSupervised } from "../../supervise/index.js";
+import { endSupervised, killProcess, processEnded } from "../../supervise/index.js";
 import { HypervisorError } from "../errors.js";
 import { refuseUnsupported, unsupported } from "../refuse.js";
 import { CAPABILITIES } from "./capabilities.js";
@@ -30,7 +30,7 @@ import { machineEvents } from "./events.js";
 import { probeVmmHpc } from "./probe.js";
 import { type Directories, keeperDirectory, startMachine } from "./start.js";
 import { machineStats } from "./stats.js";
-import { FORCED, machineStatus, monitorEnded, pageOf } from "./status.js";
+import { FORCED, machineStatus, monitorEnded, pageOf, recordedMonitor } from "./status.js";
 
 /** A monitor ends within milliseconds, but for a reader of its console who does not read; then it is killed. */
 const QUIT_MS = 15_000;
@@ -112,8 +112,19 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
   async cleanUp(name: string): Promise<void> {
     const { runtime } = this.#directories(name);
     if (!(await monitorEnded(runtime, QUIT_MS))) {
-      process.kill(pageOf(runtime)?.pid ?? 0, "SIGKILL");
-      await monitorEnded(runtime, Number.POSITIVE_INFINITY);
+      const monitor = await recordedMonitor(runtime);
+      if (monitor === undefined) {
+        const pid = pageOf(runtime)?.pid;
+        throw new HypervisorError(
+          "E_STATE",
+          `the monitor of ${name} does not end, and nobody noted which it is`,
+          {
+            hint: `see what process ${pid} is, and kill it if it is vmm-hpc`,
+          },
+        );
+      }
+      killProcess(monitor);
+      await processEnded(monitor, Number.POSITIVE_INFINITY);
     }
     await endSupervised(keeperDirectory(runtime));
     await rm(join(runtime, "control"), { force: true });

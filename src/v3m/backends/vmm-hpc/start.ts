@@ -8,6 +8,7 @@ import type { VmDefinition } from "../../definition/types.js";
 import { dhcpNetworks, openTaps, releaseNetwork, sweepCommand, type Taps } from "../../network/index.js";
 import { startSupervised } from "../../supervise/index.js";
 import { machineOptions, monitorOptions, prepareDisks } from "./machine.js";
+import { recordMonitor } from "./status.js";
 
 export interface Directories {
   readonly state: string;
@@ -43,7 +44,9 @@ export async function startMachine(
     const options = await machineOptions(definition, taps.fds);
     machine = await Machine.spawn(options, monitorOptions(definition, runtime));
     step(2);
-    await keepNetwork(definition, runtime, machine.monitorInfo().pid);
+    const { pid } = machine.monitorInfo();
+    await recordMonitor(runtime, pid);
+    await keepNetwork(definition, runtime, pid);
     signal?.throwIfAborted();
     machine.start();
     for (const { path, argument = "", atStart } of definition.modules) {
