@@ -140,6 +140,16 @@ int32_t vh_io_thread_start(struct vmmhpc *vm, struct vmmhpc_error *err)
                            err);
 }
 
+/* A reader that went while nothing happened is noticed here: its stream is free again. */
+static void drop_deserted(struct vh_event_stream *stream)
+{
+    struct pollfd reader = {.fd = stream->fd};
+    if (stream->fd >= 0 && poll(&reader, 1, 0) == 1) {
+        (void)close(stream->fd);
+        *stream = (struct vh_event_stream){.fd = -1};
+    }
+}
+
 int32_t vmmhpc_open_events(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *err)
 {
     if (vm->remote != NULL) {
@@ -152,6 +162,7 @@ int32_t vmmhpc_open_events(struct vmmhpc *vm, int32_t *fd, struct vmmhpc_error *
     struct vh_event_stream *stream = NULL;
     (void)pthread_mutex_lock(&vm->event_lock);
     for (uint32_t i = 0; stream == NULL && i < VH_EVENT_STREAMS; i++) {
+        drop_deserted(&vm->streams[i]);
         stream = vm->streams[i].fd < 0 ? &vm->streams[i] : NULL;
     }
     if (stream != NULL) {

@@ -141,6 +141,21 @@ suite("a machine in a monitor", { needs: ["kvm"] }, () => {
   );
 
   it(
+    "has clients that come and go, as many as there are",
+    async () => {
+      const directory = place();
+      await using machine = await Machine.spawn(busy(0), { directory });
+      machine.start();
+      for (let i = 0; i < 30; i++) {
+        await using client = await Machine.connect(directory);
+        expect(client.state).toBe("running");
+      }
+      await machine.quit();
+    },
+    PATIENCE,
+  );
+
+  it(
     "goes with its handle before the start, and not after it",
     async () => {
       const first = place();

@@ -28,13 +28,15 @@ export async function processStats(pid: number): Promise<VmStats> {
   // Of a process in a jail only root reads that; its size is everybody's.
   const statm = (await readFile(`/proc/${pid}/statm`, "latin1").catch(() => "")).split(" ");
   const kib = (name: string) => Number(new RegExp(`^${name}:\\s*(\\d+)`, "m").exec(memory)?.[1] ?? 0);
+  // Huge pages that were reserved are not in Rss.
+  const huge = kib("Shared_Hugetlb") + kib("Private_Hugetlb");
   const uptime = Number((await readFile("/proc/uptime", "latin1")).split(" ")[0]);
   const started = Number(fields[19] ?? 0) / 100;
   return {
     cpu_ns: cpuTime(fields),
     uptime_ns: BigInt(Math.max(0, Math.round((uptime - started) * 1e9))),
-    resident_bytes: memory === "" ? Number(statm[1] ?? 0) * PAGE : kib("Rss") * 1024,
-    ...(memory === "" ? {} : { private_bytes: (kib("Private_Clean") + kib("Private_Dirty")) * 1024 }),
+    resident_bytes: memory === "" ? Number(statm[1] ?? 0) * PAGE : (kib("Rss") + huge) * 1024,
+    ...(memory === "" ? {} : { private_bytes: (kib("Private_Clean") + kib("Private_Dirty") + huge) * 1024 }),
   };
 }
 
