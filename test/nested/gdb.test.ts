@@ -110,22 +110,26 @@ gdbSuite("gdb on the lightweight kernel", "lwk", () => {
   const app = program("launched.musl");
   let launched: Launched;
   let gdb: Gdb;
+  let directory: string;
 
   beforeAll(async () => {
+    directory = mkdtempSync(join(tmpdir(), "v3m-gdb-"));
     launched = await Launched.prepare({
       app,
       args: ["null"],
       memory: 64n << 20n,
       stdio: [0, 1, 2],
-      gdb: { wait: true },
+      gdb: { wait: true, path: join(directory, "socket") },
     });
     launched.start();
     gdb = await Gdb.start(kernel);
-    await gdb.run(launched.gdb?.command ?? "");
+    const said = await gdb.run(launched.gdb?.command ?? "");
+    expect(said).toContain("start_linux");
   });
   afterAll(async () => {
     await gdb?.kill();
     await launched?.dispose();
+    rmSync(directory, { recursive: true, force: true });
   });
 
   it("is at the first instruction", async () => {
