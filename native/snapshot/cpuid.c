@@ -58,7 +58,7 @@ int32_t vh_snap_save_cpuid(const struct vh_vcpu *vcpu, struct vh_snap_writer *wr
 {
     struct kvm_cpuid2 *cpuid = NULL;
     int32_t status = get(vcpu, &cpuid, err);
-    if (status == VMMHPC_OK) {
+    if (status == VMMHPC_OK && cpuid != NULL) {
         vh_snap_section(writer, VH_SNAP_CPUID, vcpu->index, cpuid->entries,
                         cpuid->nent * sizeof(cpuid->entries[0]));
         free(cpuid);
@@ -124,7 +124,7 @@ int32_t vh_snap_load_cpuid(const struct vh_vcpu *vcpu, const struct vh_snap_read
     }
     struct kvm_cpuid2 *cpuid = NULL;
     int32_t status = get(vcpu, &cpuid, err);
-    if (status != VMMHPC_OK) {
+    if (status != VMMHPC_OK || cpuid == NULL) {
         return status;
     }
     status = compare(entries, (uint32_t)count, cpuid, err);

@@ -71,7 +71,7 @@ int32_t vh_snap_save_msrs(const struct vh_vcpu *vcpu, struct vh_snap_writer *wri
 {
     struct kvm_msr_list *list = NULL;
     int32_t status = numbers(vcpu->vm, &list, err);
-    if (status != VMMHPC_OK) {
+    if (status != VMMHPC_OK || list == NULL) {
         return status;
     }
     struct kvm_msrs *msrs = new_msrs(list->nmsrs);

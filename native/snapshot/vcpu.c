@@ -100,7 +100,7 @@ static int32_t load_xsave(const struct vh_vcpu *vcpu, const struct vh_snap_reade
     if (area == NULL) {
         return VMMHPC_OK;
     }
-    if (saved > bytes) {
+    if (bytes == 0 || saved > bytes) {
         return vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, saved,
                        "the snapshot has %llu bytes of XSAVE state, this host's KVM takes %llu",
                        (unsigned long long)saved, (unsigned long long)bytes);
