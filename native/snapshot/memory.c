@@ -225,30 +225,53 @@ int32_t vh_snap_load_memory(struct vmmhpc *vm, int fd, const struct vh_snap_read
 
 /* ------------------------------------------------------------------ verifying */
 
+/* Read, not mapped: what cannot be read is an error then, and not SIGBUS. */
+static int32_t read_window(int fd, uint8_t *buffer, uint64_t bytes, uint64_t offset,
+                           struct vmmhpc_error *err)
+{
+    for (uint64_t done = 0; done < bytes;) {
+        ssize_t got = vh_pread(fd, buffer + done, bytes - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return vh_fail(err, VMMHPC_E_IO, got < 0 ? errno : EIO, offset + done,
+                           "cannot read the snapshot's memory");
+        }
+        done += (uint64_t)got;
+    }
+    return VMMHPC_OK;
+}
+
 static int32_t verify_region(int fd, uint64_t offset, const struct vh_snap_region *expected,
                              uint32_t index, struct vmmhpc_error *err)
 {
     struct vh_snap_region found = {.bytes = expected->bytes};
-    const uint64_t window = 64 * VH_MIB;
-    for (uint64_t from = 0; from < expected->bytes; from += window) {
-        uint64_t bytes = expected->bytes - from < window ? expected->bytes - from : window;
-        uint8_t *base =
-            mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, (off_t)(offset + from));
-        if (base == MAP_FAILED) {
-            return vh_fail(err, VMMHPC_E_IO, errno, from, "cannot map the snapshot's memory");
+    uint8_t *buffer = malloc(RUN_BYTES);
+    int32_t status = buffer != NULL ? VMMHPC_OK
+                                    : vh_fail(err, VMMHPC_E_NO_MEMORY, 0, RUN_BYTES,
+                                              "no memory to read a snapshot");
+    for (uint64_t from = 0; status == VMMHPC_OK && from < expected->bytes; from += RUN_BYTES) {
+        uint64_t bytes = expected->bytes - from < RUN_BYTES ? expected->bytes - from : RUN_BYTES;
+        off_t data = lseek(fd, (off_t)(offset + from), SEEK_DATA);
+        if (data >= (off_t)(offset + from + bytes) || (data < 0 && errno == ENXIO)) {
+            continue; /* a hole */
         }
-        for (uint64_t at = 0; at < bytes; at += VH_PAGE) {
-            if (!is_zero(base + at)) {
-                add_page(&found, (from + at) / VH_PAGE, base + at);
+        status = read_window(fd, buffer, bytes, offset + from, err);
+        for (uint64_t at = 0; status == VMMHPC_OK && at < bytes; at += VH_PAGE) {
+            if (!is_zero(buffer + at)) {
+                add_page(&found, (from + at) / VH_PAGE, buffer + at);
             }
         }
-        (void)munmap(base, bytes);
     }
-    if (found.crc != expected->crc || found.data_bytes != expected->data_bytes) {
-        return vh_fail(err, VMMHPC_E_BAD_IMAGE, 0, index,
-                       "the snapshot is damaged: the checksum of memory region %u is wrong", index);
+    free(buffer);
+    if (status == VMMHPC_OK &&
+        (found.crc != expected->crc || found.data_bytes != expected->data_bytes)) {
+        status =
+            vh_fail(err, VMMHPC_E_BAD_IMAGE, 0, index,
+                    "the snapshot is damaged: the checksum of memory region %u is wrong", index);
     }
-    return VMMHPC_OK;
+    return status;
 }
 
 int32_t vh_snap_verify_memory(int fd, const struct vh_snap_reader *reader, struct vmmhpc_error *err)
