@@ -75,22 +75,6 @@ export async function restoreAsync(vm: MachineHandle, path: string, flags: numbe
   await checkedAsync((err, done) => snapshots.api().restore.async(vm, path, flags, err, done));
 }
 
-/** Into open files. @throws VmmError, LibraryError */
-export async function writeAsync(vm: MachineHandle, stateFd: number, memoryFd: number): Promise<void> {
-  const none = noteOf(new Uint8Array());
-  await checkedAsync((err, done) => snapshots.api().write.async(vm, stateFd, memoryFd, none, 0n, err, done));
-}
-
-/** From open files. @throws VmmError, LibraryError */
-export async function loadAsync(
-  vm: MachineHandle,
-  stateFd: number,
-  memoryFd: number,
-  flags: number,
-): Promise<void> {
-  await checkedAsync((err, done) => snapshots.api().load.async(vm, stateFd, memoryFd, flags, err, done));
-}
-
 /** What a snapshot says of itself, and its note. @throws VmmError, LibraryError */
 export function read(path: string): { readonly info: SnapshotInfo; readonly note: Buffer } {
   const info = VmmhpcSnapshotInfo.alloc({ size: VmmhpcSnapshotInfo.size });
