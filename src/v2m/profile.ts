@@ -34,7 +34,7 @@ async function ensureDefined(v3m: V3m, profile: string, definition: VmDefinition
   }
   const { uuid } = v3m.definition(name);
   const { readDefinition, resolveSource } = await import("../v3m/definition/load.js");
-  const wanted = resolveSource(await readDefinition(profile), { uuid });
+  const wanted = resolveSource(await readDefinition(profile), { uuid, images: await v3m.imageLookup() });
   if (!isDeepStrictEqual(wanted, v3m.definition(name))) await v3m.define(profile, { replace: true });
 }
 

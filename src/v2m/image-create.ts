@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+/** `v2m image create`: in the store, or in a file of the user's. */
+import { resolve } from "node:path";
+import type { VmDefinition } from "../v3m/definition/types.js";
+import type { V3m } from "../v3m/v3m.js";
+import type { ImageSource } from "../vmm/backend.js";
+import { Exit } from "./exit-codes.js";
+import { Interrupt, openFront } from "./front.js";
+import { type ImageFlags, made, nameOrFile, sizeOption } from "./image.js";
+import { ProgressBar, say, sayJson } from "./output.js";
+import { UsageError } from "./values.js";
+
+export interface CreateFlags extends ImageFlags {
+  readonly size?: string;
+  readonly format: "raw" | "qcow2";
+  readonly type?: string;
+  readonly fromCdrom?: string;
+  readonly withOscar?: string;
+  readonly machine?: string;
+  readonly output?: string;
+}
+
+/** What a back end is asked for. */
+async function source(
+  v3m: V3m,
+  to: string,
+  flags: CreateFlags,
+): Promise<[string, ImageSource<VmDefinition>]> {
+  if (flags.size === undefined) throw new UsageError("--size is missing", "--size 10G");
+  const common = { to, size: sizeOption(flags.size), format: flags.format };
+  const from = flags.fromCdrom ?? flags.withOscar;
+  if (from === undefined) return [flags.type ?? "VMM-HPC", { kind: "empty", ...common }];
+  if (flags.machine === undefined) {
+    throw new UsageError(
+      "an installation runs in a machine, and none is given",
+      "--machine FILE: the definition of one",
+    );
+  }
+  const machine = await v3m.validate(flags.machine);
+  const kind = flags.fromCdrom === undefined ? "packages" : "cdrom";
+  return [
+    flags.type ?? machine.type,
+    { kind, from: kind === "cdrom" ? resolve(from) : from, machine, ...common },
+  ];
+}
+
+async function createFile(flags: CreateFlags): Promise<number> {
+  const v3m = openFront(flags);
+  const [type, wanted] = await source(v3m, resolve(flags.output ?? ""), flags);
+  using interrupt = new Interrupt();
+  using bar = new ProgressBar(flags.json !== true);
+  await v3m.createImage(type, wanted, {
+    signal: interrupt.signal,
+    onProgress: (progress) => bar.show(progress),
+  });
+  bar.clear();
+  if (flags.json === true) sayJson({ image: wanted.to, size: wanted.size, format: wanted.format });
+  else say(`${wanted.to}: made`);
+  return Exit.OK;
+}
+
+export async function create(name: string | undefined, flags: CreateFlags): Promise<number> {
+  nameOrFile(name, flags.output);
+  if (flags.fromCdrom !== undefined && flags.withOscar !== undefined) {
+    throw new UsageError("--from-cdrom and --with-oscar: one of these at a time");
+  }
+  if (name === undefined) return await createFile(flags);
+  if (flags.size === undefined) throw new UsageError("--size is missing", "--size 10G");
+  const size = sizeOption(flags.size);
+  return await made(flags, (images, options) => images.create(name, size, flags.format, options));
+}
