@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { digestOf, syncFile } from "./content.js";
 import { ImageError } from "./errors.js";
 import { makeFileSystem } from "./ext4.js";
+import { uuidOf } from "./ids.js";
 import type { ImportOptions } from "./images.js";
 import type { Imported } from "./import.js";
 import { provenance } from "./provenance.js";
@@ -180,16 +181,4 @@ export async function importOci(
     provenance: provenance(`${from}:${image.tag}`, { tools, inputs }),
   };
   return { digest: copied.digest, layers: [layer] };
-}
-
-/** An id that goes by the content. */
-export function uuidOf(text: string): string {
-  const hex = createHash("sha256").update(text).digest("hex");
-  return [
-    hex.slice(0, 8),
-    hex.slice(8, 12),
-    `4${hex.slice(13, 16)}`,
-    `8${hex.slice(17, 20)}`,
-    hex.slice(20, 32),
-  ].join("-");
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `v2m image create`: in the store, or in a file of the user's. */
+import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { VmDefinition } from "../v3m/definition/types.js";
 import type { V3m } from "../v3m/v3m.js";
@@ -9,6 +10,10 @@ import { Interrupt, openFront } from "./front.js";
 import { type ImageFlags, made, nameOrFile, sizeOption } from "./image.js";
 import { ProgressBar, say, sayJson } from "./output.js";
 import { UsageError } from "./values.js";
+
+const MIB = 1 << 20;
+
+const wholeMib = (size: string) => Math.ceil(sizeOption(size) / MIB) * MIB;
 
 export interface CreateFlags extends ImageFlags {
   readonly size?: string;
@@ -20,16 +25,20 @@ export interface CreateFlags extends ImageFlags {
   readonly output?: string;
 }
 
-/** What a back end is asked for. */
+/** What a back end is asked for, and which. */
 async function source(
   v3m: V3m,
   to: string,
   flags: CreateFlags,
 ): Promise<[string, ImageSource<VmDefinition>]> {
+  const { format, fromCdrom, withOscar, type = "VMM-HPC" } = flags;
+  if (withOscar !== undefined) {
+    const size = flags.size === undefined ? {} : { size: wholeMib(flags.size) };
+    return [type, { kind: "packages", from: withOscar, to, format, ...size }];
+  }
   if (flags.size === undefined) throw new UsageError("--size is missing", "--size 10G");
-  const common = { to, size: sizeOption(flags.size), format: flags.format };
-  const from = flags.fromCdrom ?? flags.withOscar;
-  if (from === undefined) return [flags.type ?? "VMM-HPC", { kind: "empty", ...common }];
+  const common = { to, size: sizeOption(flags.size), format };
+  if (fromCdrom === undefined) return [type, { kind: "empty", ...common }];
   if (flags.machine === undefined) {
     throw new UsageError(
       "an installation runs in a machine, and none is given",
@@ -37,11 +46,7 @@ async function source(
     );
   }
   const machine = await v3m.validate(flags.machine);
-  const kind = flags.fromCdrom === undefined ? "packages" : "cdrom";
-  return [
-    flags.type ?? machine.type,
-    { kind, from: kind === "cdrom" ? resolve(from) : from, machine, ...common },
-  ];
+  return [flags.type ?? machine.type, { kind: "cdrom", from: resolve(fromCdrom), machine, ...common }];
 }
 
 async function createFile(flags: CreateFlags): Promise<number> {
@@ -54,9 +59,25 @@ async function createFile(flags: CreateFlags): Promise<number> {
     onProgress: (progress) => bar.show(progress),
   });
   bar.clear();
-  if (flags.json === true) sayJson({ image: wanted.to, size: wanted.size, format: wanted.format });
+  if (flags.json === true)
+    sayJson({ image: wanted.to, size: (await stat(wanted.to)).size, format: wanted.format });
   else say(`${wanted.to}: made`);
   return Exit.OK;
+}
+
+/** A sealed image with a set of packages. */
+async function createFromPackages(name: string, word: string, flags: CreateFlags): Promise<number> {
+  const { loadPackageSet } = await import("../v3m/packages/load.js");
+  const { installPackages } = await import("../v3m/packages/install.js");
+  const set = await loadPackageSet(word);
+  const size = flags.size === undefined ? {} : { size: wholeMib(flags.size) };
+  return await made(flags, (images, options) =>
+    images.adopt(
+      name,
+      (path, work) => installPackages(set, path, { ...options, ...size, work: work.directory }),
+      options,
+    ),
+  );
 }
 
 export async function create(name: string | undefined, flags: CreateFlags): Promise<number> {
@@ -65,6 +86,7 @@ export async function create(name: string | undefined, flags: CreateFlags): Prom
     throw new UsageError("--from-cdrom and --with-oscar: one of these at a time");
   }
   if (name === undefined) return await createFile(flags);
+  if (flags.withOscar !== undefined) return await createFromPackages(name, flags.withOscar, flags);
   if (flags.size === undefined) throw new UsageError("--size is missing", "--size 10G");
   const size = sizeOption(flags.size);
   return await made(flags, (images, options) => images.create(name, size, flags.format, options));

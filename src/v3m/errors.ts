@@ -29,10 +29,10 @@ export class DefinitionError extends V3mError {
   readonly source: string;
   readonly problems: readonly Problem[];
 
-  /** @param source the file's name, for people. @param problems at least one */
-  constructor(source: string, problems: readonly Problem[]) {
+  /** @param source the file's name, for people. @param problems at least one. @param hint default: about definitions */
+  constructor(source: string, problems: readonly Problem[], hint?: string) {
     super("E_DEFINITION", problems.map((problem) => formatProblem(source, problem)).join("\n"), {
-      hint: "docs/reference/definition.md describes definitions, v2m schema prints their JSON Schema",
+      hint: hint ?? "docs/reference/definition.md describes definitions, v2m schema prints their JSON Schema",
     });
     this.source = source;
     this.problems = problems;

@@ -33,7 +33,7 @@ function machine(place: "amd" | "intel", results: string, limitS: number): Stage
   return {
     name: place,
     argv: [process.execPath, "dist/harness/main.js", ...options, "--", ...runner],
-    after: place === "amd" ? ["prepare", "disk-image"] : ["prepare"],
+    after: place === "amd" ? ["prepare", "disk-image", "package-images"] : ["prepare"],
     results: { place, file: join(out, `${place}.json`) },
   };
 }
@@ -65,6 +65,7 @@ export function stages(results: string): Stage[] {
   return [
     { name: "prepare", argv: prepare },
     { name: "disk-image", argv: [process.execPath, "dist/harness/disk-image.js"] },
+    { name: "package-images", argv: [process.execPath, "dist/test/support/package-images.js"] },
     { name: "biome", argv: ["npx", "--no-install", "biome", "check", "--error-on-warnings", "."] },
     { name: "tsc", argv: ["npx", "--no-install", "tsc", "--noEmit", "-p", "tsconfig.json"] },
     {
@@ -74,8 +75,8 @@ export function stages(results: string): Stage[] {
     machine("intel", results, limitS),
     { name: "clang-tidy", argv: ["make", "--no-print-directory", "-s", "-C", "native", "tidy"] },
     vitest("unit", ["unit"], results),
-    vitest("kvm", ["kvm", "nested"], results),
-    privateNetwork(results),
+    { ...vitest("kvm", ["kvm", "nested"], results), after: ["package-images"] },
+    { ...privateNetwork(results), after: ["package-images"] },
     machine("amd", results, limitS),
     { ...vitest("e2e", ["e2e"], results), after: ["prepare", "amd"] },
   ];

@@ -323,6 +323,7 @@ describe("command lines of 2007", () => {
     [["--boot-vm", "p.xml"], { profile: "p.xml", action: "boot" }],
     [["p.xml", "--create-vm-image-from-cdrom"], { action: "image-from-cdrom" }],
     [["p.xml", "--install-vm-with-oscar"], { action: "image-from-packages" }],
+    [["p.xml", "--install-vm-with-oscar=login"], { action: "image-from-packages", set: "login" }],
     [["p.xml", "--migrate-vm", "n2"], { action: "migrate", node: "n2" }],
     [["--migrate-vm=n2", "p.xml"], { profile: "p.xml", action: "migrate", node: "n2" }],
     [["--migrate-vm", "n2", "p.xml"], { profile: "p.xml", action: "migrate", node: "n2" }],

@@ -19,7 +19,7 @@ import type {
 } from "../../../vmm/backend.js";
 import type { VmDefinition } from "../../definition/types.js";
 import type { UnsupportedError } from "../../errors.js";
-import { createEmptyImage } from "../../images.js";
+import { createEmptyImage, createFromPackages } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
 import { isAlive } from "../../store/process-id.js";
 import { attach, attend, endSupervised, programEnded, readProcess } from "../../supervise/index.js";
@@ -172,7 +172,7 @@ export class QemuBackend implements Backend<VmDefinition> {
       case "cdrom":
         throw this.#no("image-from-cdrom");
       case "packages":
-        throw this.#no("image-from-packages");
+        return await createFromPackages(source, options);
     }
   }
 

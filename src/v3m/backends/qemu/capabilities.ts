@@ -19,7 +19,7 @@ export function capabilities(kind: QemuKind): CapabilityMatrix {
     events: YES,
     image: YES,
     "image-from-cdrom": no("installing systems is not available yet"),
-    "image-from-packages": no("installing systems is not available yet"),
+    "image-from-packages": YES,
     snapshot: no("not available yet"),
     restore: no("not available yet"),
     fork: no("QEMU cannot clone a running machine"),

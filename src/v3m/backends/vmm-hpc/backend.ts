@@ -20,7 +20,7 @@ import type {
 import { Machine } from "../../../vmm/machine.js";
 import type { VmDefinition } from "../../definition/types.js";
 import type { UnsupportedError } from "../../errors.js";
-import { createEmptyImage } from "../../images.js";
+import { createEmptyImage, createFromPackages } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
 import { endSupervised } from "../../supervise/index.js";
 import { HypervisorError } from "../errors.js";
@@ -142,7 +142,7 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
       case "cdrom":
         throw this.#no("image-from-cdrom");
       case "packages":
-        throw this.#no("image-from-packages");
+        return await createFromPackages(source, options);
     }
   }
 

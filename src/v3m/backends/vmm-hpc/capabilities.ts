@@ -16,7 +16,7 @@ export const CAPABILITIES: CapabilityMatrix = {
   events: YES,
   image: YES,
   "image-from-cdrom": no("installing systems is not available yet"),
-  "image-from-packages": no("installing systems is not available yet"),
+  "image-from-packages": YES,
   snapshot: no("not available yet"),
   restore: no("not available yet"),
   fork: no("not available yet"),
