@@ -27,6 +27,7 @@ export const TOOLS = {
   mke2fs: { program: "mke2fs", package: "e2fsprogs", version: ["-V"] },
   debugfs: { program: "debugfs", package: "e2fsprogs", version: ["-V"] },
   sfdisk: { program: "sfdisk", package: "fdisk", version: ["--version"] },
+  xorriso: { program: "xorriso", package: "xorriso", version: ["--version"] },
   mmdebstrap: { program: "mmdebstrap", package: "mmdebstrap", version: ["--version"] },
   apt: { program: "apt-get", package: "apt", version: ["--version"] },
 } as const satisfies Readonly<Record<string, Tool>>;

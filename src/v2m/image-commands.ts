@@ -38,12 +38,14 @@ function addMaking(image: Command, finish: Finish): void {
     description: "Make a disk image: empty, or with a system in it.",
     help: `
 An empty image is written to by VMs; one with a system is sealed: clone it, or put an overlay over it.
+An installation from a CD-ROM has to need nobody: it is over when its machine powers off or reboots.
 SET is the name of a set that V3M ships with (minimal, login, compute), or the path of one.
 `,
     examples: [
       "v2m image create scratch --size 10G",
       "v2m image create compute --with-oscar compute",
       "v2m image create mine --with-oscar ./mine.yaml --size 8G",
+      "v2m image create debian --from-cdrom install.iso --machine vm.yaml --size 10G",
       "v2m image create --output disk.qcow2 --size 10G --format qcow2 --type Qemu",
     ],
   });

@@ -80,13 +80,37 @@ async function createFromPackages(name: string, word: string, flags: CreateFlags
   );
 }
 
+/** A sealed image with the system that a CD-ROM installs. */
+async function createFromCdrom(name: string, iso: string, flags: CreateFlags): Promise<number> {
+  const v3m = openFront(flags);
+  const [type, wanted] = await source(v3m, "", flags);
+  const { digestOf } = await import("../images/content.js");
+  const { provenance } = await import("../images/provenance.js");
+  return await made(flags, (images, options) =>
+    images.adopt(
+      name,
+      async (path) => {
+        await v3m.createImage(type, { ...wanted, to: path }, options);
+        const input = { name: resolve(iso), ...(await digestOf(iso, `digesting ${iso}`, options)) };
+        return provenance(resolve(iso), { inputs: [input] });
+      },
+      options,
+    ),
+  );
+}
+
 export async function create(name: string | undefined, flags: CreateFlags): Promise<number> {
   nameOrFile(name, flags.output);
   if (flags.fromCdrom !== undefined && flags.withOscar !== undefined) {
     throw new UsageError("--from-cdrom and --with-oscar: one of these at a time");
   }
   if (name === undefined) return await createFile(flags);
+  const system = flags.withOscar ?? flags.fromCdrom;
+  if (system !== undefined && flags.format !== "raw") {
+    throw new UsageError("images with a system are raw", "v2m image clone --as qcow2, or --output FILE");
+  }
   if (flags.withOscar !== undefined) return await createFromPackages(name, flags.withOscar, flags);
+  if (flags.fromCdrom !== undefined) return await createFromCdrom(name, flags.fromCdrom, flags);
   if (flags.size === undefined) throw new UsageError("--size is missing", "--size 10G");
   const size = sizeOption(flags.size);
   return await made(flags, (images, options) => images.create(name, size, flags.format, options));

@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { V3mError } from "../errors.js";
 import { removeTree } from "../images/tools.js";
 import type { ImageSource, OperationOptions } from "../vmm/backend.js";
+import type { VmDefinition } from "./definition/types.js";
 
 const run = promisify(execFile);
 
@@ -58,6 +59,26 @@ export async function createOverlay(
   await made(path, options, (temporary) =>
     qemuImg(["create", "-q", "-f", "qcow2", "-F", base.format, "-b", base.path, temporary], options.signal),
   );
+}
+
+/**
+ * A disk with the system that a CD-ROM installs.
+ * @param firmware see installFromCdrom
+ * @throws as createEmptyImage; V3mError E_GUEST, and whatever the back end throws
+ */
+export async function createFromCdrom(
+  type: string,
+  firmware: boolean,
+  source: ImageSource<VmDefinition> & { readonly kind: "cdrom" },
+  options: OperationOptions = {},
+): Promise<void> {
+  const { installFromCdrom } = await import("./installation/install.js");
+  if (await exists(source.to)) throw isThere(source.to);
+  const { signal } = options;
+  await made(source.to, signal === undefined ? {} : { signal }, async (temporary) => {
+    await createEmptyImage(temporary, source.format, source.size, signal === undefined ? {} : { signal });
+    await installFromCdrom(type, firmware, source, temporary, options);
+  });
 }
 
 /**

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Images of package sets for tests, and the repository that they are made from: once, kept in the cache.
+ * Images of package sets for tests, a CD-ROM that installs, and the repository that they are made from: once, kept in the cache.
  *
  *     node dist/test/support/package-images.js      with V3M_TEST_FULL also the compute node
  */
@@ -12,6 +12,7 @@ import { cached } from "../../harness/common/cache.js";
 import { installPackages } from "../../src/v3m/packages/install.js";
 import { loadPackageSet } from "../../src/v3m/packages/load.js";
 import { aptProxy, sourcesOf } from "../../src/v3m/packages/sources.js";
+import { installIso } from "./install-iso.js";
 import { imagePath, MORE_PACKAGES, repositoryLine, repositoryPath } from "./package-paths.js";
 import { FULL } from "./places.js";
 
@@ -28,25 +29,34 @@ export function writeTestSet(name: string, directory: string): string {
   return path;
 }
 
-/** apt-ftparchive's index, of what mmdebstrap has downloaded for an installation that is thrown away. */
+/** What mmdebstrap downloads for an installation that is thrown away, and apt-ftparchive's index of it. */
 async function makeRepository(to: string): Promise<void> {
   const set = await loadPackageSet("minimal");
   const { suite, lines } = await sourcesOf(set);
-  mkdirSync(to, { recursive: true });
+  const pool = join(to, "pool");
+  const index = join(to, "dists", suite, "main/binary-amd64");
+  for (const directory of [pool, index]) mkdirSync(directory, { recursive: true });
   const mmdebstrap = [
     ...["--quiet", "--variant=minbase", "--format=null"],
     ...["--skip=download/empty", "--skip=essential/unlink"],
     '--setup-hook=mkdir -p "$1/var/cache/apt/archives/"',
-    `--customize-hook=sync-out /var/cache/apt/archives ${to}`,
+    `--customize-hook=sync-out /var/cache/apt/archives ${pool}`,
     `--include=${[...set.packages, ...MORE_PACKAGES].join(",")}`,
     suite,
     "-",
     ...lines,
   ];
-  const env = { ...process.env, ...(await aptProxy()) };
+  // No initramfs: nobody boots it.
+  const env = { ...process.env, ...(await aptProxy()), INITRD: "No" };
   execFileSync("mmdebstrap", mmdebstrap, { env, stdio: ["ignore", "ignore", "inherit"] });
-  for (const name of ["partial", "lock"]) rmSync(join(to, name), { recursive: true, force: true });
-  writeFileSync(join(to, "Packages"), execFileSync("apt-ftparchive", ["packages", "."], { cwd: to }));
+  for (const name of ["partial", "lock"]) rmSync(join(pool, name), { recursive: true, force: true });
+  const archive = (...args: string[]) => execFileSync("apt-ftparchive", args, { cwd: to });
+  writeFileSync(join(index, "Packages"), archive("packages", "pool"));
+  // mmdebstrap knows by them which packages are Debian's own.
+  const names = Object.entries({ Suite: suite, Codename: suite, Components: "main", Architectures: "amd64" });
+  const options = names.flatMap(([key, value]) => ["-o", `APT::FTPArchive::Release::${key}=${value}`]);
+  const release = archive(...options, "release", `dists/${suite}`);
+  writeFileSync(join(to, "dists", suite, "Release"), release);
 }
 
 /** An image, made at the first call. It is never written to: give a machine an overlay over it. */
@@ -64,4 +74,5 @@ export async function packageImage(name: string): Promise<string> {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   for (const name of FULL ? ["minimal", "compute"] : ["minimal"]) console.log(await packageImage(name));
+  console.log(await installIso());
 }

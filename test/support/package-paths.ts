@@ -23,12 +23,24 @@ const sets = () => contents("sets", /\.yaml$/);
 
 /** A directory of Debian packages, with an index: nobody needs the network, and versions stay the same. */
 export function repositoryPath(): string {
-  return cacheDir("disks", `packages-${hashOf(...sets(), ...MORE_PACKAGES)}`);
+  return cacheDir("disks", `packages-${hashOf("2", ...sets(), ...MORE_PACKAGES)}`);
 }
 
 /** As sources.list has it. */
 export function repositoryLine(): string {
-  return `deb [trusted=yes] copy://${repositoryPath()} ./`;
+  const [suite] = readdirSync(join(repositoryPath(), "dists"));
+  return `deb [trusted=yes] copy://${repositoryPath()} ${suite} main`;
+}
+
+/** Its list of packages. */
+export function repositoryIndex(): string {
+  const [suite = ""] = readdirSync(join(repositoryPath(), "dists"));
+  return join(repositoryPath(), "dists", suite, "main/binary-amd64/Packages");
+}
+
+/** A CD-ROM that installs them. @param recipe what it is made of beside them */
+export function isoPath(recipe: string): string {
+  return cacheDir("disks", `install-${hashOf(recipe, repositoryPath())}.iso`);
 }
 
 /** An image of a set, made by the present code. */

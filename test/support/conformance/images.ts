@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Checks of images: no machine runs. */
 import { execFileSync } from "node:child_process";
-import { statSync, writeFileSync } from "node:fs";
+import { existsSync, statSync, writeFileSync } from "node:fs";
 import { expect } from "vitest";
 import { qemuImg } from "../../../src/v3m/images.js";
+import { installIso } from "../install-iso.js";
 import { repositoryLine } from "../package-paths.js";
 import type { Check } from "./check.js";
-import { MIB, type World } from "./world.js";
+import { ConsoleShell } from "./shell.js";
+import { disk, MIB, PLAIN, type World } from "./world.js";
 
 /** A small set: no kernel, and a file and a user of its own. */
 function smallSet(world: World): string {
@@ -23,7 +25,51 @@ function smallSet(world: World): string {
   return path;
 }
 
+/** Boot what was installed, without the CD-ROM: it says what it is, and powers off. */
+async function bootInstalled(world: World, path: string): Promise<string> {
+  await world.define({
+    ...PLAIN,
+    name: "installed",
+    type: world.backend.type,
+    boot: { from: "disk", cmdline: "quiet" },
+    disks: [disk("disk0", path)],
+  });
+  await world.backend.start("installed");
+  const shell = new ConsoleShell(await world.backend.console("installed"));
+  await shell.until(() => shell.ended, "the end").catch(() => {});
+  expect((await world.backend.status("installed")).state).toBe("stopped");
+  await world.undefine("installed");
+  return shell.text;
+}
+
 export const IMAGES: readonly Check[] = [
+  {
+    feature: "image-from-cdrom",
+    name: "an unattended installation of Debian packages, which boots without the CD-ROM; one that is there is left alone",
+    async run(world) {
+      const to = world.path("from-cdrom.img");
+      const source = {
+        kind: "cdrom",
+        from: await installIso(),
+        to,
+        format: "raw",
+        size: 256 * MIB,
+        machine: { ...PLAIN, name: "installer", type: world.backend.type },
+      } as const;
+      const seen = new Set<string>();
+      await world.backend.createImage(source, { onProgress: ({ what }) => seen.add(what) });
+      expect([...seen].join("\n")).toContain("installing: packages");
+      const said = await bootInstalled(world, to);
+      expect(said).toMatch(/V3M-INSTALLED bash \d\S+ install ok installed/);
+      expect(said).toMatch(/V3M-ROOT \/dev\/vda1/);
+      expect(Number(/V3M-PACKAGES (\d+)/.exec(said)?.[1])).toBeGreaterThan(25);
+      expect(said).toMatch(/V3M-CDROM 0/);
+      await expect(world.backend.createImage(source)).rejects.toMatchObject({ code: "E_EXISTS" });
+      const missing = { ...source, from: world.path("nowhere.iso"), to: world.path("no.img") };
+      await expect(world.backend.createImage(missing)).rejects.toMatchObject({ code: "E_IO" });
+      expect(existsSync(missing.to)).toBe(false);
+    },
+  },
   {
     feature: "image",
     name: "empty images of both formats; one that is there is left alone",

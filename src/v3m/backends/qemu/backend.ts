@@ -19,7 +19,7 @@ import type {
 } from "../../../vmm/backend.js";
 import type { VmDefinition } from "../../definition/types.js";
 import type { UnsupportedError } from "../../errors.js";
-import { createEmptyImage, createFromPackages } from "../../images.js";
+import { createEmptyImage, createFromCdrom, createFromPackages } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
 import { isAlive } from "../../store/process-id.js";
 import { attach, attend, endSupervised, programEnded, readProcess } from "../../supervise/index.js";
@@ -170,7 +170,7 @@ export class QemuBackend implements Backend<VmDefinition> {
       case "empty":
         return await createEmptyImage(source.to, source.format, source.size, options);
       case "cdrom":
-        throw this.#no("image-from-cdrom");
+        return await createFromCdrom(this.type, true, source, options);
       case "packages":
         return await createFromPackages(source, options);
     }

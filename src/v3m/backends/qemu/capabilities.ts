@@ -18,7 +18,7 @@ export function capabilities(kind: QemuKind): CapabilityMatrix {
     stats: YES,
     events: YES,
     image: YES,
-    "image-from-cdrom": no("installing systems is not available yet"),
+    "image-from-cdrom": YES,
     "image-from-packages": YES,
     snapshot: no("not available yet"),
     restore: no("not available yet"),

@@ -20,7 +20,7 @@ import type {
 import { Machine } from "../../../vmm/machine.js";
 import type { VmDefinition } from "../../definition/types.js";
 import type { UnsupportedError } from "../../errors.js";
-import { createEmptyImage, createFromPackages } from "../../images.js";
+import { createEmptyImage, createFromCdrom, createFromPackages } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
 import { endSupervised } from "../../supervise/index.js";
 import { HypervisorError } from "../errors.js";
@@ -140,7 +140,7 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
       case "empty":
         return await createEmptyImage(source.to, source.format, source.size, options);
       case "cdrom":
-        throw this.#no("image-from-cdrom");
+        return await createFromCdrom(this.type, false, source, options);
       case "packages":
         return await createFromPackages(source, options);
     }

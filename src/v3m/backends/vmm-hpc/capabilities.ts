@@ -15,7 +15,7 @@ export const CAPABILITIES: CapabilityMatrix = {
   stats: YES,
   events: YES,
   image: YES,
-  "image-from-cdrom": no("installing systems is not available yet"),
+  "image-from-cdrom": YES,
   "image-from-packages": YES,
   snapshot: no("not available yet"),
   restore: no("not available yet"),
