@@ -20,12 +20,14 @@ const ROOTS = [
   "busybox",
   "coreutils",
   "dash",
+  "diffutils",
   "dpkg",
   "grep",
+  "libc-bin",
   "mount",
   "sed",
 ];
-const MODULES = ["virtio_blk", "ahci", "sr_mod", "isofs", "ext4"];
+const MODULES = ["virtio_blk", "ahci", "sr_mod", "isofs", "crc32c_generic", "ext4"];
 
 /** The installed system's first process. */
 const INIT = `#!/bin/bash
@@ -75,7 +77,7 @@ mount -o bind /dev /target/dev
 mount -t proc proc /target/proc
 mount -o bind /cdrom /target/media/cdrom
 echo root:x:0:0:root:/root:/bin/bash >/target/etc/passwd
-echo root:x:0: >/target/etc/group
+printf 'root:x:0:\\nmail:x:8:\\nutmp:x:43:\\n' >/target/etc/group
 : >/target/var/lib/dpkg/status
 cat >/target/install <<'END'
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true LC_ALL=C
@@ -167,5 +169,5 @@ async function build(iso: string): Promise<void> {
 
 /** The ISO image, made at the first call. */
 export async function installIso(): Promise<string> {
-  return await cached(isoPath(INSTALLER + INIT + ROOTS.join()), build);
+  return await cached(isoPath(INSTALLER + INIT + [...ROOTS, ...MODULES].join()), build);
 }
