@@ -11,6 +11,8 @@ export interface FileSystemOptions {
   /** A tar archive, or a directory. */
   readonly from: string;
   readonly kind: "tar" | "directory";
+  /** Of an archive: patterns of names that are not taken, such as `./dev/*`. */
+  readonly leaveOut?: readonly string[];
   /** The image, which is there already, and where in it the file system begins and how long it is (bytes). */
   readonly image: string;
   readonly offset: number;
@@ -25,13 +27,13 @@ export interface FileSystemOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** $1 archive or directory, $2 kind, $3 directory for the tree, $4 image, $5 KiB, others: options of mke2fs. */
+/** $1 archive or directory, $2 kind, $3 for the tree, $4 image, $5 KiB, $6 names to leave out; options of mke2fs. */
 const MAKE = `set -e
-from=$1 kind=$2 tree=$3 image=$4 size=$5
-shift 5
+from=$1 kind=$2 tree=$3 image=$4 size=$5 out=$6
+shift 6
 if [ "$kind" = tar ]; then
   mkdir "$tree"
-  tar -C "$tree" --numeric-owner --xattrs --xattrs-include='*' --exclude='./dev/*' -xf "$from"
+  tar -C "$tree" --numeric-owner --xattrs --xattrs-include='*' --exclude-from="$out" -xf "$from"
 else
   tree=$from
 fi
@@ -70,7 +72,16 @@ export async function makeFileSystem(options: FileSystemOptions): Promise<void> 
   const env = { E2FSPROGS_FAKE_TIME: String(epoch) };
   const extended = `offset=${offset},hash_seed=${options.hashSeed},lazy_itable_init=0,nodiscard`;
   const mke2fs = ["-L", options.label, "-U", options.uuid, "-E", extended];
-  const args = [options.from, options.kind, `${work}/tree`, image, String(bytes / 1024), ...mke2fs];
+  const args = [
+    options.from,
+    options.kind,
+    `${work}/tree`,
+    image,
+    String(bytes / 1024),
+    `${work}/leave-out`,
+    ...mke2fs,
+  ];
+  await writeFile(`${work}/leave-out`, (options.leaveOut ?? []).map((name) => `${name}\n`).join(""));
   try {
     await runTool("sh", ["-c", MAKE, "sh", ...args], { signal, env, asRoot: true });
   } catch (error) {

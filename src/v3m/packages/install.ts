@@ -19,6 +19,12 @@ import { aptProxy, type Sources, sourcesOf } from "./sources.js";
 const EPOCH = 1_704_067_200;
 const STEPS = 4;
 
+/**
+ * apt gives directories to its own user, or does not, by whether that user could look into the host's directories: so
+ * that this makes no difference it stays root here. The file is not taken into the image.
+ */
+const SANDBOX = "etc/apt/apt.conf.d/00v3m-sandbox";
+
 export interface InstallOptions extends OperationOptions {
   /** A directory for what is needed meanwhile: about three times what the packages take. */
   readonly work: string;
@@ -54,6 +60,7 @@ function mmdebstrapArguments(
     ...(isRoot() ? ["--mode=root"] : []),
     ...(set.packages.length === 0 ? [] : [`--include=${set.packages.join(",")}`]),
     ...set.leaveOut.map((pattern) => `--dpkgopt=path-exclude=${pattern}`),
+    `--setup-hook=mkdir -p "$1/etc/apt/apt.conf.d" && echo 'APT::Sandbox::User "root";' >"$1/${SANDBOX}"`,
     `--customize-hook=tar-in ${quote(files)} /`,
     `--customize-hook=chroot "$1" sh -e ${STAGE}/setup`,
     `--customize-hook=rm -rf "$1"${STAGE}`,
@@ -124,6 +131,7 @@ export async function installPackages(
   await makeFileSystem({
     from: tar,
     kind: "tar",
+    leaveOut: ["./dev/*", `./${SANDBOX}`],
     image: to,
     offset: MIB,
     bytes: size - 2 * MIB,
