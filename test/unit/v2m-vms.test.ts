@@ -176,8 +176,8 @@ describe("v2m on VMs", () => {
   it("refuses what no back end offers, with the reason", async () => {
     await vms.json("define", vms.file("a"));
     for (const args of [
-      ["snapshot", "a", "/d"],
-      ["restore", "a", "/d"],
+      ["snapshot", "create", "a", "s"],
+      ["restore", "a", "s"],
       ["fork", "a", "3"],
       ["migrate", "a", "--to", "host"],
     ]) {

@@ -17,6 +17,7 @@ import { DEVICES } from "./devices.js";
 import { networkState, setUpNetwork, tearDownNetwork } from "./network.js";
 import { NICS } from "./nics.js";
 import { checkRefusal } from "./refusals.js";
+import { SNAPSHOTS } from "./snapshots.js";
 import { ENDINGS, VERBS } from "./verbs.js";
 import { World } from "./world.js";
 
@@ -25,7 +26,7 @@ export { checkRefusal } from "./refusals.js";
 export { World } from "./world.js";
 
 /** In the order in which they run: those of the shared guest, its end, machines of their own. */
-export const CHECKS: readonly Check[] = [...DEVICES, ...NICS, ...VERBS, ...ENDINGS, ...BOOTS];
+export const CHECKS: readonly Check[] = [...DEVICES, ...NICS, ...VERBS, ...ENDINGS, ...SNAPSHOTS, ...BOOTS];
 
 const saysNo = (matrix: CapabilityMatrix, feature: Feature) => matrix[feature].supported === "no";
 

@@ -18,12 +18,14 @@ export function overlayPath(disk: VmDisk, stateDirectory: string): string | unde
 /**
  * Make the images and overlays that are not there yet; a temporary overlay is made anew.
  * @param made gets the path of each file that was made, also where it fails
+ * @param kept temporary overlays are those of a snapshot
  */
 export async function prepareDisks(
   definition: VmDefinition,
   stateDirectory: string,
   made: MadeFiles,
   options: OperationOptions,
+  kept = false,
 ): Promise<void> {
   for (const disk of definition.disks) {
     if (!(await exists(disk.path))) {
@@ -33,7 +35,7 @@ export async function prepareDisks(
     }
     const overlay = overlayPath(disk, stateDirectory);
     if (overlay !== undefined) {
-      if (disk.overlay === "temporary") await rm(overlay, { force: true });
+      if (disk.overlay === "temporary" && !kept) await rm(overlay, { force: true });
       if (!(await exists(overlay))) {
         await createOverlay(overlay, disk, options);
         made.push(overlay);
