@@ -8,6 +8,7 @@
  *     await v3m.start("node1");
  */
 import type { Duplex } from "node:stream";
+import type { Images } from "../images/index.js";
 import type {
   BackendType,
   ImageSource,
@@ -20,6 +21,7 @@ import type {
 } from "../vmm/backend.js";
 import { defaultParallelism, mapBounded, type Settled } from "./bounded.js";
 import type { DefineOptions, Definer, DefinitionSource } from "./define.js";
+import type { ImageLookup } from "./definition/resolve-image.js";
 import type { VmDefinition } from "./definition/types.js";
 import { NotFoundError, StoreError, throwIfAborted, UnsupportedError } from "./errors.js";
 import type { EventsOptions, FrontEvent } from "./events.js";
@@ -126,8 +128,23 @@ export class V3m {
     this.#madeDefiner ??= new Definer(this.store, this.#waitMs, {
       types: () => this.types(),
       get: (type) => this.#backend(type),
+      images: () => this.imageLookup(),
     });
     return this.#madeDefiner;
+  }
+
+  // --- images ---
+
+  /** The images of the state directory. Those that definitions of VMs name are kept, whatever becomes of their names. */
+  async images(): Promise<Images> {
+    const { openImages } = await import("./image-store.js");
+    return await openImages(this.store, this.#waitMs);
+  }
+
+  /** What definitions need to know of images. */
+  async imageLookup(): Promise<ImageLookup> {
+    const { lookup } = await import("./image-store.js");
+    return lookup(this.store);
   }
 
   /** Check a definition without keeping it. @throws DefinitionError */

@@ -126,9 +126,19 @@ export type ImageSource<Definition = unknown> =
       readonly size: number;
     }
   | {
-      /** Feature `image-from-cdrom`, `image-from-packages`: a system is installed on a disk of that size. */
-      readonly kind: "cdrom" | "packages";
-      /** Path of the ISO, or name of the package set. */
+      /** Feature `image-from-packages`: a set of packages is installed on a disk of that size. */
+      readonly kind: "packages";
+      /** Name of a package set that V3M ships with, or path of one. */
+      readonly from: string;
+      readonly to: string;
+      readonly format: "raw" | "qcow2";
+      /** Bytes. Default: what the set says. */
+      readonly size?: number;
+    }
+  | {
+      /** Feature `image-from-cdrom`: a system is installed on a disk of that size. */
+      readonly kind: "cdrom";
+      /** Path of the ISO. */
       readonly from: string;
       readonly to: string;
       readonly format: "raw" | "qcow2";

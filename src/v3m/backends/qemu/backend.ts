@@ -19,7 +19,7 @@ import type {
 } from "../../../vmm/backend.js";
 import type { VmDefinition } from "../../definition/types.js";
 import type { UnsupportedError } from "../../errors.js";
-import { createEmptyImage, exists } from "../../images.js";
+import { createEmptyImage, createFromCdrom, createFromPackages, exists } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
 import { isAlive } from "../../store/process-id.js";
 import { attach, attend, endSupervised, programEnded, readProcess } from "../../supervise/index.js";
@@ -172,9 +172,9 @@ export class QemuBackend implements Backend<VmDefinition> {
       case "empty":
         return await createEmptyImage(source.to, source.format, source.size, options);
       case "cdrom":
-        throw this.#no("image-from-cdrom");
+        return await createFromCdrom(this.type, true, source, options);
       case "packages":
-        throw this.#no("image-from-packages");
+        return await createFromPackages(source, options);
     }
   }
 

@@ -21,7 +21,7 @@ import { Machine } from "../../../vmm/machine.js";
 import { readSnapshot, verifySnapshot } from "../../../vmm/snapshot.js";
 import type { VmDefinition } from "../../definition/types.js";
 import type { UnsupportedError } from "../../errors.js";
-import { createEmptyImage } from "../../images.js";
+import { createEmptyImage, createFromCdrom, createFromPackages } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
 import { endSupervised, killProcess, processEnded } from "../../supervise/index.js";
 import { keepDisks, type WrittenFile, withKeptDisks, writtenFiles } from "../disk-copies.js";
@@ -153,9 +153,9 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
       case "empty":
         return await createEmptyImage(source.to, source.format, source.size, options);
       case "cdrom":
-        throw this.#no("image-from-cdrom");
+        return await createFromCdrom(this.type, false, source, options);
       case "packages":
-        throw this.#no("image-from-packages");
+        return await createFromPackages(source, options);
     }
   }
 
