@@ -49,14 +49,12 @@ FIFO            equ 16
 .wait:  cli
         cmp     byte [ended], 0
         jne     .drain
-        sti
-        hlt
+        call    halt
         jmp     .wait
 .drain: mov     ax, [tail]              ; in mode 2 some may still wait in the ring
         cmp     ax, [head]
         je      .done
-        sti
-        hlt
+        call    halt
         cli
         jmp     .drain
 .done:  mov     dx, UART_IER
@@ -146,7 +144,7 @@ on_uart:
         pop     rcx
         pop     rbx
         pop     rax
-        iretq
+        jmp     interrupt_end
 
 section .bss
 ring:   resb    RING

@@ -29,8 +29,7 @@ VECTOR  equ 0x40
 .wait:  cli
         cmp     [interrupts], rbx
         ja      .woken
-        sti                             ; takes effect after hlt has begun: no wake-up is lost
-        hlt
+        call    halt
         jmp     .wait
 .woken: inc     rbx
         cmp     qword PARAM(1), 0
@@ -46,7 +45,7 @@ VECTOR  equ 0x40
 on_interrupt:
         inc     qword [interrupts]
         EOI
-        iretq
+        jmp     interrupt_end
 
 section .bss
 alignb 8

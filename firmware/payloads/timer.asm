@@ -82,8 +82,7 @@ wait_ticks:
         cli
         cmp     [ticks], rbx
         jae     .done
-        sti
-        hlt
+        call    halt
         jmp     wait_ticks
 .done:  sti
         ret
@@ -91,7 +90,7 @@ wait_ticks:
 on_tick:
         inc     qword [ticks]
         EOI
-        iretq
+        jmp     interrupt_end
 
 section .bss
 alignb 8
