@@ -178,6 +178,21 @@ static void uart(void)
     store("uart", "full");
 }
 
+/* fuzz_snapshot.c: a good file; one with another byte in the UART's; a header alone. */
+static void snapshot(void)
+{
+    memset(&image, 0, sizeof(image));
+    image.bytes = 1;
+    store("snapshot", "good");
+    image_set(&image, 1, 0x00ff0020, 4);
+    image.bytes = 5;
+    store("snapshot", "changed");
+    memset(&image, 0, sizeof(image));
+    image.data[0] = 1;
+    image.bytes = 65;
+    store("snapshot", "header");
+}
+
 /* A client's two packets; fuzz_dhcp.c puts the header right. */
 static void dhcp(void)
 {
@@ -531,6 +546,7 @@ int main(int argc, char **argv)
     dispatch();
     uart();
     dhcp();
+    snapshot();
     yod();
     virtqueue();
     virtio_small();

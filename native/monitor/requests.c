@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "monitor/monitor.h"
 #include "vmmhpc_devices.h"
+#include "vmmhpc_snapshot.h"
 
 #define STATS_MAX 512u
 
@@ -112,6 +114,51 @@ static int32_t generation_set(struct vh_monitor *monitor, struct vh_wire *in,
     return vh_wire_done(in) ? vmmhpc_set_generation_id(monitor->vm, id, err) : nonsense(in, err);
 }
 
+/* Anything but a file could keep this thread waiting. */
+static bool is_file(int fd, uint64_t *bytes)
+{
+    struct stat info;
+    bool file = fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
+    *bytes = file ? (uint64_t)info.st_size : 0;
+    return file;
+}
+
+/* Two empty files, and one with the note where there is one. */
+static int32_t snapshot(struct vh_monitor *monitor, struct vh_wire *in, struct vmmhpc_error *err)
+{
+    uint64_t bytes = 0;
+    const bool has_note = vh_get_u32(in) != 0;
+    const int state_fd = vh_get_fd(in);
+    const int memory_fd = vh_get_fd(in);
+    const int note_fd = has_note ? vh_get_fd(in) : -1;
+    int32_t status = VMMHPC_OK;
+    uint8_t *note = NULL;
+    if (!vh_wire_done(in) || !is_file(state_fd, &bytes) || !is_file(memory_fd, &bytes) ||
+        (has_note && (!is_file(note_fd, &bytes) || bytes == 0))) {
+        status = nonsense(in, err);
+    } else if (has_note && bytes > VMMHPC_SNAPSHOT_NOTE_MAX) {
+        status = vh_fail(err, VMMHPC_E_INVALID, 0, bytes, "a note has at most %llu bytes",
+                         VMMHPC_SNAPSHOT_NOTE_MAX);
+    } else if (has_note) {
+        note = malloc(bytes);
+        if (note == NULL || vh_pread(note_fd, note, bytes, 0) != (ssize_t)bytes) {
+            status = vh_fail(err, VMMHPC_E_NO_MEMORY, errno, bytes, "no memory for a note");
+        }
+    }
+    if (status == VMMHPC_OK) {
+        status = vmmhpc_snapshot_write(monitor->vm, state_fd, memory_fd, note, has_note ? bytes : 0,
+                                       err);
+    }
+    free(note);
+    const int fds[] = {state_fd, memory_fd, note_fd};
+    for (size_t i = 0; i < VH_COUNT(fds); i++) {
+        if (fds[i] >= 0) {
+            (void)close(fds[i]);
+        }
+    }
+    return status;
+}
+
 static int32_t plain(struct vh_monitor *monitor, const struct vh_wire *in, struct vmmhpc_error *err)
 {
     struct vmmhpc *vm = monitor->vm;
@@ -170,6 +217,8 @@ int32_t vh_monitor_request(struct vh_monitor *monitor, struct vh_wire *in, struc
         return balloon_get(monitor, out, err);
     case VH_REQUEST_GENERATION_SET:
         return generation_set(monitor, in, err);
+    case VH_REQUEST_SNAPSHOT:
+        return snapshot(monitor, in, err);
     case VH_REQUEST_MODULE_ADD:
     case VH_REQUEST_MODULE_REMOVE:
     case VH_REQUEST_MODULE_LIST:

@@ -54,7 +54,7 @@ static int32_t carry_out(struct vh_monitor *monitor, bool starter, struct vh_wir
         monitor->quit = true;
         return VMMHPC_OK;
     }
-    if (in->head.type >= VH_REQUEST_HELLO && in->head.type <= VH_REQUEST_START) {
+    if (in->head.type >= VH_REQUEST_HELLO && in->head.type <= VH_REQUEST_SETUP_LAST) {
         return starter && !monitor->started
                    ? vh_monitor_setup(monitor, in, out, err)
                    : vh_fail(err, VMMHPC_E_STATE, 0, in->head.type,

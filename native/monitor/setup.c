@@ -11,6 +11,7 @@
 
 #include "monitor/monitor.h"
 #include "vmmhpc_devices.h"
+#include "vmmhpc_snapshot.h"
 
 #define FILES_MAX 6u
 #define PINS_MAX 8192u
@@ -291,6 +292,23 @@ static int32_t load(struct vh_monitor *monitor, struct vh_wire *in, struct vmmhp
     return status;
 }
 
+static int32_t restore(struct vh_monitor *monitor, struct vh_wire *in, struct vmmhpc_error *err)
+{
+    uint32_t flags = vh_get_u32(in);
+    int state_fd = vh_get_fd(in);
+    int memory_fd = vh_get_fd(in);
+    int32_t status = vh_wire_done(in)
+                         ? vmmhpc_snapshot_load(monitor->vm, state_fd, memory_fd, flags, err)
+                         : nonsense(in, err);
+    if (state_fd >= 0) {
+        (void)close(state_fd);
+    }
+    if (memory_fd >= 0) {
+        (void)close(memory_fd); /* it stays mapped */
+    }
+    return status;
+}
+
 static int32_t start(struct vh_monitor *monitor, struct vmmhpc_error *err)
 {
     int32_t status = vmmhpc_start(monitor->vm, err);
@@ -328,6 +346,11 @@ static int32_t with_machine(struct vh_monitor *monitor, struct vh_wire *in, uint
         return add_generation(monitor, in, err);
     case VH_REQUEST_LOAD: {
         int32_t status = load(monitor, in, err);
+        *id = vmmhpc_image_kind(monitor->vm);
+        return status;
+    }
+    case VH_REQUEST_RESTORE: {
+        int32_t status = restore(monitor, in, err);
         *id = vmmhpc_image_kind(monitor->vm);
         return status;
     }

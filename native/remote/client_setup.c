@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "remote.h"
@@ -84,8 +86,8 @@ static void open_file(struct request *request, const char *path, int flags)
 }
 
 /* Content that is no file becomes one. */
-static int32_t put_content(struct request *request, const char *name, const void *content,
-                           uint64_t bytes, struct vmmhpc_error *err)
+static int32_t content_file(const char *name, const void *content, uint64_t bytes, int *out,
+                            struct vmmhpc_error *err)
 {
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0) {
@@ -110,8 +112,19 @@ static int32_t put_content(struct request *request, const char *name, const void
         bytes -= (uint64_t)written;
     }
     (void)fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
-    put_file(request, name, O_RDONLY, fd, 0);
+    *out = fd;
     return VMMHPC_OK;
+}
+
+static int32_t put_content(struct request *request, const char *name, const void *content,
+                           uint64_t bytes, struct vmmhpc_error *err)
+{
+    int fd = -1;
+    int32_t status = content_file(name, content, bytes, &fd, err);
+    if (status == VMMHPC_OK) {
+        put_file(request, name, O_RDONLY, fd, 0);
+    }
+    return status;
 }
 
 int32_t vh_remote_create(struct vmmhpc *vm, const struct vmmhpc_config *config,
@@ -343,6 +356,55 @@ int32_t vh_remote_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct
         return status;
     }
     return finish(vm, VH_REQUEST_LOAD, &request, &vh_client_of(vm)->image_kind, err);
+}
+
+int32_t vh_remote_restore(struct vmmhpc *vm, int state_fd, int memory_fd, uint32_t flags,
+                          struct vmmhpc_error *err)
+{
+    struct request request;
+    int32_t status = request_new(&request, err);
+    if (status != VMMHPC_OK) {
+        return status;
+    }
+    vh_put_u32(&request.wire, flags);
+    vh_put_fd(&request.wire, state_fd);
+    vh_put_fd(&request.wire, memory_fd);
+    return finish(vm, VH_REQUEST_RESTORE, &request, NULL, err);
+}
+
+/* A note may be longer than a message. Writing takes as long as it takes: the monitor's end would
+ * be noticed, so the answer is waited for without a limit. */
+int32_t vh_remote_snapshot(struct vmmhpc *vm, int state_fd, int memory_fd, const void *note,
+                           uint64_t note_bytes, struct vmmhpc_error *err)
+{
+    struct request request;
+    int32_t status = request_new(&request, err);
+    if (status != VMMHPC_OK) {
+        return status;
+    }
+    int note_fd = -1;
+    if (note_bytes > 0) {
+        status = content_file("note", note, note_bytes, &note_fd, err);
+    }
+    if (status == VMMHPC_OK) {
+        vh_put_u32(&request.wire, note_fd >= 0 ? 1 : 0);
+        vh_put_fd(&request.wire, state_fd);
+        vh_put_fd(&request.wire, memory_fd);
+        if (note_fd >= 0) {
+            vh_put_fd(&request.wire, note_fd);
+            request.opened[request.opened_count++] = note_fd;
+        }
+        const int fd = vh_client_of(vm)->fd;
+        const struct timeval limitless = {.tv_sec = 0};
+        struct timeval patience = {.tv_sec = 0};
+        socklen_t bytes = sizeof(patience);
+        (void)getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, &bytes);
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limitless, sizeof(limitless));
+        status = vh_remote_call(vm, VH_REQUEST_SNAPSHOT, &request.wire, NULL, err);
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    }
+    request_free(&request);
+    return status;
 }
 
 int32_t vh_remote_start(struct vmmhpc *vm, struct vmmhpc_error *err)

@@ -31,6 +31,7 @@ enum vh_request {
     VH_REQUEST_MODULE_ADD = 18,
     VH_REQUEST_MODULE_REMOVE = 19,
     VH_REQUEST_MODULE_LIST = 20,
+    VH_REQUEST_SNAPSHOT = 21, /* since 1.1 */
     /* Before the start, for the starter only, and in this order. */
     VH_REQUEST_HELLO = 64,  /* sent by the monitor, once it is in its jail */
     VH_REQUEST_ADOPT = 65,  /* socket, status page, history, name, owner */
@@ -45,6 +46,8 @@ enum vh_request {
     VH_REQUEST_ADD_GENERATION = 74,
     VH_REQUEST_LOAD = 75,
     VH_REQUEST_START = 76,
+    VH_REQUEST_RESTORE = 77, /* since 1.1: before LOAD */
+    VH_REQUEST_SETUP_LAST = VH_REQUEST_RESTORE,
     /* In a debug build of the monitor only (native/monitor/breakout.h). */
     VH_REQUEST_TEST = 128,
 };

@@ -170,7 +170,8 @@ int32_t vmmhpc_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct vm
         return vm->remote->ops->load(vm, boot, err);
     }
     uint32_t state = atomic_load(&vm->state);
-    if (state != VMMHPC_STATE_CREATED || vm->has_io_thread) {
+    if (state != VMMHPC_STATE_CREATED || vm->has_io_thread ||
+        (vm->restored && vm->recipe.present)) {
         return vh_fail(err, VMMHPC_E_STATE, 0, state, "a guest is loaded before the start");
     }
     if (boot == NULL || boot->size != sizeof(*boot)) {
@@ -184,12 +185,14 @@ int32_t vmmhpc_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct vm
         }
     }
     int32_t status = gather(vm->files, &vm->recipe, boot, err);
-    if (status == VMMHPC_OK) {
+    if (status == VMMHPC_OK && !vm->restored) { /* else it is for the next reset */
         status = vh_recipe_apply(vm, err);
     }
     if (status != VMMHPC_OK) {
         vh_recipe_free(&vm->recipe);
-        (void)vh_memory_clear(&vm->memory, NULL); /* another try must not find parts of this one */
+        if (!vm->restored) {
+            (void)vh_memory_clear(&vm->memory, NULL); /* another try must not find parts of it */
+        }
         return status;
     }
     vm->recipe.present = true;

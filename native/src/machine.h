@@ -194,7 +194,8 @@ struct vmmhpc {
     _Atomic uint32_t state;
     struct vmmhpc_stop_info stop;
     struct vh_paused_time paused;
-    bool time_stopped;                /* for a pause or for a debugger */
+    bool time_stopped; /* for a pause, for a debugger, or since a snapshot was restored */
+    bool restored;     /* RAM and registers are a snapshot's: a load only keeps the recipe */
     _Atomic(struct vh_debug *) debug; /* debug.c; NULL: no debugger */
     struct vh_recipe recipe;
 

@@ -100,6 +100,7 @@ static int32_t map_region(struct vh_mapping *mapping, const struct vmmhpc_memory
     }
     mapping->fd = -1;
     mapping->bytes = spec->bytes;
+    mapping->numa_node = spec->numa_node;
     mapping->base = map_aligned(spec->bytes, alignment, PROT_READ | PROT_WRITE);
     if (mapping->base == MAP_FAILED) {
         mapping->base = NULL;
@@ -265,6 +266,12 @@ int32_t vh_memory_clear(struct vh_memory *memory, struct vmmhpc_error *err)
 {
     for (uint32_t i = 0; i < memory->mapping_count; i++) {
         struct vh_mapping *mapping = &memory->mappings[i];
+        if (memory->restored && mapping->fd < 0 &&
+            mmap(mapping->base, mapping->bytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
+            return vh_fail(err, VMMHPC_E_NO_MEMORY, errno, mapping->bytes,
+                           "cannot clear guest memory");
+        }
         /* MADV_REMOVE punches the pages out of a memfd; private pages are simply dropped. */
         int advice = mapping->fd >= 0 ? MADV_REMOVE : MADV_DONTNEED;
         if (madvise(mapping->base, mapping->bytes, advice) != 0) {
@@ -272,6 +279,7 @@ int32_t vh_memory_clear(struct vh_memory *memory, struct vmmhpc_error *err)
                            "cannot clear guest memory");
         }
     }
+    memory->restored = false;
     return VMMHPC_OK;
 }
 

@@ -11,7 +11,8 @@
 struct vh_mapping {
     void *base; /* what mmap returned, aligned to 2 MiB (1 GiB for such pages) */
     uint64_t bytes;
-    int fd; /* memfd, or -1 */
+    int fd;            /* memfd, or -1 */
+    int32_t numa_node; /* or -1 */
 };
 
 struct vh_memory {
@@ -20,6 +21,8 @@ struct vh_memory {
     struct vh_mapping mappings[VMMHPC_MEMORY_MAX];
     uint32_t mapping_count;
     uint64_t total;
+    bool restored; /* private mappings are of a snapshot's file: a page given back reads as it was
+                      there, not as zero */
 };
 
 /** Reserve and map RAM; needs no KVM. On failure nothing is left behind. */

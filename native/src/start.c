@@ -96,6 +96,7 @@ int32_t vmmhpc_start(struct vmmhpc *vm, struct vmmhpc_error *err)
     }
     (void)pthread_mutex_lock(&vm->lock);
     if (!vm->stop_requested) {
+        vh_time_release(vm);
         vh_set_state(vm, VMMHPC_STATE_RUNNING);
         vh_io_wake(vm); /* devices are served from now on */
     }

@@ -197,3 +197,26 @@ uint64_t yd_port(void *opaque, uint32_t vcpu, uint64_t offset, uint32_t bytes, u
     }
     return 0;
 }
+
+uint64_t vmmhpc_yod_queue(const struct vmmhpc_yod *yod)
+{
+    return atomic_load(&yod->queue);
+}
+
+int32_t vmmhpc_yod_adopt(struct vmmhpc_yod *yod, uint64_t gpa, struct vmmhpc_error *err)
+{
+    if (atomic_load(&yod->queue) != UINT64_MAX) {
+        return vh_fail(err, VMMHPC_E_STATE, 0, gpa, "the guest's queue is known already");
+    }
+    set_queue(yod, gpa / VH_PAGE);
+    if (gpa % VH_PAGE != 0 || atomic_load(&yod->queue) != gpa) {
+        return vh_fail(err, VMMHPC_E_RANGE, 0, gpa, "there is no queue of the guest's at 0x%llx",
+                       (unsigned long long)gpa);
+    }
+    /* What the server before this one had not answered. */
+    for (uint32_t i = 0; i < YOD_SLOTS; i++) {
+        serve(yod, i);
+    }
+    yd_pulse(yod);
+    return VMMHPC_OK;
+}

@@ -68,4 +68,16 @@ struct vmmhpc_yod_stats {
 VMMHPC_API int32_t vmmhpc_yod_get_stats(const struct vmmhpc_yod *yod,
                                         struct vmmhpc_yod_stats *stats);
 
+/** Where the guest has its queue (GPA), or UINT64_MAX where it did not say so yet: to be kept with
+ * a snapshot of the machine. */
+VMMHPC_API uint64_t vmmhpc_yod_queue(const struct vmmhpc_yod *yod);
+
+/**
+ * Serve a machine that was restored from a snapshot: the guest does not say again where its queue
+ * is. After the restore, before the start. Calls that were under way are made again; of the
+ * application's files only standard streams are open.
+ * @return VMMHPC_E_RANGE: there is no queue at gpa; VMMHPC_E_STATE: the guest gave one
+ */
+VMMHPC_API int32_t vmmhpc_yod_adopt(struct vmmhpc_yod *yod, uint64_t gpa, struct vmmhpc_error *err);
+
 #endif

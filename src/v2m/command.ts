@@ -25,8 +25,8 @@ export interface Spec {
   readonly operands?: Operands;
 }
 
-/** What stands behind a verb: names of VMs, files, types of back ends. */
-export type Operands = "vms" | "files" | "types";
+/** What stands behind a verb: names of VMs, files, types of back ends, names of images. */
+export type Operands = "vms" | "files" | "types" | "images";
 
 const operands = new WeakMap<Command, Operands>();
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `v2m completion SHELL`: completion scripts, generated from the commands themselves. */
-import type { Command } from "commander";
+import type { Command, Option } from "commander";
 import { KNOWN_TYPES } from "../vmm/backend.js";
 import { type Operands, operandsOf } from "./command.js";
 import { PROFILE_OPTIONS } from "./profile-options.js";
@@ -17,15 +17,20 @@ const FILE_OPTIONS = new Set([
   "--output",
   "--machine",
   "--from-cdrom",
+  "--with-oscar",
 ]);
 
 /** What the names of VMs are asked from. */
 const NAMES = "v2m list --names 2>/dev/null";
+/** And those of images. */
+const IMAGES = "v2m image list --names 2>/dev/null";
 
 interface Spec {
   readonly name: string;
   readonly description: string;
   readonly operands: Operands | undefined;
+  /** Names of the verbs within it; its options are all of theirs. */
+  readonly verbs: readonly string[];
   readonly options: readonly {
     readonly flag: string;
     readonly description: string;
@@ -33,12 +38,19 @@ interface Spec {
   }[];
 }
 
+/** Options of a command, or of the verbs within it, each once. */
+function optionsOf(command: Command): readonly Option[] {
+  const all = [...command.options, ...command.commands.flatMap((inner) => inner.options)];
+  return [...new Map(all.map((option) => [option.long, option])).values()];
+}
+
 function specs(program: Command): Spec[] {
   return program.commands.map((command) => ({
     name: command.name(),
     description: command.description(),
     operands: operandsOf(command),
-    options: command.options
+    verbs: command.commands.map((inner) => inner.name()),
+    options: optionsOf(command)
       .filter((option) => option.long !== undefined && !option.hidden)
       .map((option) => ({
         flag: option.long ?? "",
@@ -51,6 +63,9 @@ function specs(program: Command): Spec[] {
 function bash(all: readonly Spec[]): string {
   const operands = (c: Spec) => {
     if (c.operands === "vms") return ` [[ $word == -* ]] || words=$(${NAMES})`;
+    if (c.operands === "images") {
+      return ` [[ $word == -* ]] || { [[ $COMP_CWORD == 2 ]] && words="${c.verbs.join(" ")}" || words=$(${IMAGES}); }`;
+    }
     if (c.operands === "types") return ` [[ $word == -* ]] || words="${KNOWN_TYPES.join(" ")}"`;
     return c.operands === "files"
       ? ' [[ $word == -* ]] || { COMPREPLY=($(compgen -f -- "$word")); return; }'
@@ -97,6 +112,7 @@ function zsh(all: readonly Spec[]): string {
   };
   const operands = (c: Spec) => {
     if (c.operands === "vms") return "'*:VM:_v2m_names'";
+    if (c.operands === "images") return `'2:verb:(${c.verbs.join(" ")})' '*:image:($(${IMAGES}))'`;
     return c.operands === "types" ? `'*:type:(${KNOWN_TYPES.join(" ")})'` : "'*:file:_files'";
   };
   const cases = all.map((c) => {
@@ -126,7 +142,13 @@ compdef _v2m v2m
 function fish(all: readonly Spec[]): string {
   const operands = (c: Spec) => {
     const words =
-      c.operands === "vms" ? `(${NAMES})` : c.operands === "types" ? KNOWN_TYPES.join(" ") : undefined;
+      c.operands === "vms"
+        ? `(${NAMES})`
+        : c.operands === "images"
+          ? `${c.verbs.join(" ")} (${IMAGES})`
+          : c.operands === "types"
+            ? KNOWN_TYPES.join(" ")
+            : undefined;
     return words === undefined
       ? []
       : [`complete -c v2m -n '__fish_seen_subcommand_from ${c.name}' -f -a '${words}'`];

@@ -93,7 +93,7 @@ export async function converted(file: string, flags: ConvertFlags): Promise<stri
   const { readDefinition, resolveSource } = await import("../v3m/definition/load.js");
   const { moveDefinition, toJson, toYaml } = await import("../v3m/definition/write.js");
   const source = await readDefinition(file);
-  const definition = resolveSource(source);
+  const definition = resolveSource(source, { images: await openFront({}).imageLookup() });
   const target = flags.output === undefined ? source.directory : dirname(resolve(flags.output));
   const input = moveDefinition(source.input, source.directory, target);
   switch (formOf(flags, source.format)) {

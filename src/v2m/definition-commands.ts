@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The verbs on definitions and images, on the command line. What does the work is loaded when it is asked for. */
+/** The verbs on definitions, on the command line. What does the work is loaded when it is asked for. */
 import { type Command, Option } from "commander";
-import { common, EXIT_HELP, type Finish, NAMES_HELP, verb } from "./command.js";
+import { type Finish, NAMES_HELP, verb } from "./command.js";
 
 /** Add the verbs to the program. @param finish is told the exit code */
 export function addDefinitionCommands(program: Command, finish: Finish): void {
@@ -60,29 +60,4 @@ export function addDefinitionCommands(program: Command, finish: Finish): void {
       const module = await import("./define.js");
       finish(await module.show(names, flags));
     });
-
-  const image = verb(program, {
-    name: "image",
-    description: "Make a disk image: empty, or with a system installed in it.",
-    help: EXIT_HELP,
-    examples: [
-      "v2m image disk.img --size 10G",
-      "v2m image disk.qcow2 --size 10G --format qcow2 --type Qemu",
-      "v2m image disk.img --size 10G --from-cdrom install.iso --machine vm.yaml",
-    ],
-    operands: "files",
-  });
-  common(
-    image
-      .argument("<file>", "image to make; must not exist")
-      .requiredOption("--size <size>", "512M, 10G; a plain number is MiB")
-      .addOption(new Option("--format <format>", "of the image").choices(["raw", "qcow2"]).default("raw"))
-      .option("--type <type>", "back end that makes it (default: the machine's, else VMM-HPC)")
-      .option("--from-cdrom <iso>", "install from a CD-ROM")
-      .option("--from-packages <set>", "install a set of packages")
-      .option("--machine <file>", "definition of the machine in which the installation runs"),
-  ).action(async (file: string, flags) => {
-    const module = await import("./image.js");
-    finish(await module.image(file, flags));
-  });
 }

@@ -29,9 +29,10 @@ export const GROUPS: readonly Group[] = [
     load: async () => (await import("./state-commands.js")).addStateCommands,
   },
   {
-    verbs: ["show", "validate", "convert", "schema", "image"],
+    verbs: ["show", "validate", "convert", "schema"],
     load: async () => (await import("./definition-commands.js")).addDefinitionCommands,
   },
+  { verbs: ["image"], load: async () => (await import("./image-commands.js")).addImageCommands },
   { verbs: ["yod"], load: async () => (await import("./yod-command.js")).addYodCommand },
   { verbs: ["noise"], load: async () => (await import("./noise-command.js")).addNoiseCommand },
   { verbs: ["completion"], load: async () => (await import("./completion-command.js")).addCompletionCommand },

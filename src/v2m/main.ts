@@ -12,7 +12,7 @@ import { errorJson, formatError } from "./report.js";
 
 const PROGRAM_HELP = `
 With a profile of 2007:
-  v2m profile.xml --boot-vm | --create-vm-image-from-cdrom | --install-vm-with-oscar |
+  v2m profile.xml --boot-vm | --create-vm-image-from-cdrom | --install-vm-with-oscar[=SET] |
                   --migrate-vm NODE | --pause-vm | --unpause-vm | --status | --validate-profile
 
 Environment: V3M_STATE_DIR, V3M_RUNTIME_DIR: where the state of VMs and their sockets are;

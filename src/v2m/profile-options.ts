@@ -21,6 +21,8 @@ export interface ProfileCommand {
   readonly action: ProfileAction;
   /** Where to migrate. */
   readonly node?: string;
+  /** The package set to install; default: that of compute nodes. */
+  readonly set?: string;
   readonly json: boolean;
 }
 
@@ -34,6 +36,7 @@ function parse(words: readonly string[]): ProfileCommand {
   let profile: string | undefined;
   let action: ProfileAction | undefined;
   let node: string | undefined;
+  let set: string | undefined;
   let json = false;
   for (let i = 0; i < words.length; i++) {
     const [word = "", value] = (words[i] ?? "").split(/=(.*)/s);
@@ -42,6 +45,7 @@ function parse(words: readonly string[]): ProfileCommand {
       if (action !== undefined) throw new UsageError(`${word}: one of these options at a time`, HINT);
       action = PROFILE_OPTIONS[word];
       if (action === "migrate") node = value ?? words[++i];
+      else if (action === "image-from-packages") set = value;
       else if (value !== undefined) throw new UsageError(`${word} takes no value`, HINT);
     } else if (word.startsWith("-")) throw new UsageError(`${word}: unknown option`, HINT);
     else if (profile !== undefined) throw new UsageError(`${words[i]}: one profile at a time`, HINT);
@@ -51,7 +55,13 @@ function parse(words: readonly string[]): ProfileCommand {
   if (action === "migrate" && (node === undefined || node === "" || node.startsWith("-"))) {
     throw new UsageError("--migrate-vm needs the node to go to", "v2m profile.xml --migrate-vm NODE");
   }
-  return { profile, action: action ?? "validate", json, ...(node === undefined ? {} : { node }) };
+  return {
+    profile,
+    action: action ?? "validate",
+    json,
+    ...(node === undefined ? {} : { node }),
+    ...(set === undefined ? {} : { set }),
+  };
 }
 
 /**

@@ -25,6 +25,9 @@ export const STATUS_WORDS: Readonly<Record<VmState, string>> = {
 /** A VM that is not defined. */
 const UNKNOWN = "UNKNOWN";
 
+/** What OSCAR put on the nodes of a cluster. */
+const DEFAULT_SET = "compute";
+
 /** Make the profile the definition of its VM, where it is not already. A VM that runs is left as it is. */
 async function ensureDefined(v3m: V3m, profile: string, definition: VmDefinition): Promise<void> {
   const { name } = definition;
@@ -34,25 +37,30 @@ async function ensureDefined(v3m: V3m, profile: string, definition: VmDefinition
   }
   const { uuid } = v3m.definition(name);
   const { readDefinition, resolveSource } = await import("../v3m/definition/load.js");
-  const wanted = resolveSource(await readDefinition(profile), { uuid });
+  const wanted = resolveSource(await readDefinition(profile), { uuid, images: await v3m.imageLookup() });
   if (!isDeepStrictEqual(wanted, v3m.definition(name))) await v3m.define(profile, { replace: true });
 }
 
+/** @param set of packages; without, the system comes from the profile's CD-ROM */
 async function install(
   v3m: V3m,
   profile: string,
   machine: VmDefinition,
-  kind: "cdrom" | "packages",
   options: OperationOptions,
+  set?: string,
 ): Promise<string> {
   const [image] = machine.disks;
-  const from = kind === "cdrom" ? machine.cdrom : "oscar";
   const missing = (path: string, message: string) => new DefinitionError(profile, [{ path, message }]);
-  if (from === undefined) throw missing("cdrom", "is missing, and the image is to be made from it");
   if (image === undefined) throw missing("image", "is missing");
   const { path: to, size, format } = image;
   if (size === undefined) throw missing("image", "attribute size is missing, and the image is to be made");
-  await v3m.createImage(machine.type, { kind, from, to, size, format, machine }, options);
+  const { type, cdrom } = machine;
+  if (set !== undefined) {
+    await v3m.createImage(type, { kind: "packages", from: set, to, size, format }, options);
+  } else {
+    if (cdrom === undefined) throw missing("cdrom", "is missing, and the image is to be made from it");
+    await v3m.createImage(type, { kind: "cdrom", from: cdrom, to, size, format, machine }, options);
+  }
   return `${to}: made`;
 }
 
@@ -87,9 +95,9 @@ async function act(
       await v3m.migrate(name, node, options);
       return `${name}: migrated to ${node}`;
     case "image-from-cdrom":
-      return await install(v3m, profile, vm, "cdrom", options);
+      return await install(v3m, profile, vm, options);
     case "image-from-packages":
-      return await install(v3m, profile, vm, "packages", options);
+      return await install(v3m, profile, vm, options, command.set ?? DEFAULT_SET);
   }
 }
 

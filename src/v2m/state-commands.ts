@@ -4,26 +4,48 @@ import type { Command } from "commander";
 import { common, EXIT_HELP, type Finish, NAMES_HELP, several, verb } from "./command.js";
 import type { VerbFlags } from "./verbs.js";
 
+const SNAPSHOT_HELP = `
+A snapshot has memory, vCPUs and devices of a VM, and copies of the disks that it writes to, all of one moment.
+The VM is paused meanwhile, and goes on. Snapshots belong to the VM and go with it (undefine).`;
+
+const RESTORE_HELP = `
+The VM's disks become those of the snapshot: what was written to them since is lost.`;
+
 /** Add the verbs to the program. @param finish is told the exit code */
 export function addStateCommands(program: Command, finish: Finish): void {
-  for (const [name, description, where] of [
-    ["snapshot", "Keep the state of a VM in a directory.", "to keep it in"],
-    ["restore", "Start a VM in the state that a snapshot has kept.", "that holds it"],
-  ] as const) {
-    const command = verb(program, {
-      name,
-      description,
-      help: EXIT_HELP,
-      examples: [`v2m ${name} node1 /var/tmp/node1.snapshot`],
-      operands: "vms",
-    });
-    common(command.argument("<name>", "VM").argument("<directory>", where)).action(
-      async (vm: string, directory: string, flags: VerbFlags) => {
-        const verbs = await import("./verbs.js");
-        finish(await verbs[name](vm, directory, flags));
-      },
-    );
-  }
+  const snapshot = verb(program, {
+    name: "snapshot",
+    description: "Keep the state of VMs, and look after what was kept.",
+    help: SNAPSHOT_HELP + EXIT_HELP,
+    examples: [
+      "v2m snapshot create node1 before-upgrade",
+      "v2m snapshot list",
+      "v2m snapshot verify node1 before-upgrade",
+    ],
+    operands: "vms",
+  });
+  common(
+    snapshot
+      .argument("<action>", "create, list, show, delete or verify")
+      .argument("[vm]", "VM; list: default all")
+      .argument("[snapshot]", "name of the snapshot; create: default s1, s2 …"),
+  ).action(async (action: string, vm: string | undefined, name: string | undefined, flags: VerbFlags) => {
+    const { snapshot } = await import("./snapshot.js");
+    finish(await snapshot(action, vm, name, flags));
+  });
+  const restore = verb(program, {
+    name: "restore",
+    description: "Start a VM in the state that a snapshot has kept.",
+    help: RESTORE_HELP + EXIT_HELP,
+    examples: ["v2m restore node1 before-upgrade"],
+    operands: "vms",
+  });
+  common(restore.argument("<vm>", "VM, which does not run").argument("<snapshot>", "its snapshot")).action(
+    async (vm: string, name: string, flags: VerbFlags) => {
+      const { restore } = await import("./snapshot.js");
+      finish(await restore(vm, name, flags));
+    },
+  );
   const fork = verb(program, {
     name: "fork",
     description: "Clone a running VM.",

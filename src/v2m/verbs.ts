@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Verbs that change VMs, each on as many as are named, a bounded number at once. */
-import { resolve } from "node:path";
 import { defaultParallelism, mapBounded, type Settled } from "../v3m/bounded.js";
 import type { V3m } from "../v3m/v3m.js";
 import type { OperationOptions } from "../vmm/backend.js";
@@ -96,20 +95,6 @@ export async function stop(words: readonly string[], flags: VerbFlags): Promise<
   const force = flags.force === true;
   return await onEach(words, flags, "stop", (v3m, name, options) =>
     verbed(v3m.stop(name, { ...options, force }), "stopped"),
-  );
-}
-
-export async function snapshot(name: string, directory: string, flags: VerbFlags): Promise<number> {
-  const to = resolve(directory);
-  return await onEach([name], flags, "snapshot", (v3m, vm, options) =>
-    verbed(v3m.snapshot(vm, to, options), `snapshot in ${to}`),
-  );
-}
-
-export async function restore(name: string, directory: string, flags: VerbFlags): Promise<number> {
-  const from = resolve(directory);
-  return await onEach([name], flags, "restore", (v3m, vm, options) =>
-    verbed(v3m.restore(vm, from, options), `restored from ${from}`),
   );
 }
 

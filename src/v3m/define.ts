@@ -2,6 +2,7 @@
 /** Defining VMs, and forgetting them: what the store and the back end know is the same, or made so by the next command. */
 import type { BackendType, OperationOptions } from "../vmm/backend.js";
 import type { Source } from "./definition/load.js";
+import type { ImageLookup } from "./definition/resolve-image.js";
 import type { DefinitionInput } from "./definition/schema.js";
 import type { VmDefinition } from "./definition/types.js";
 import { ExistsError, throwIfAborted, VmStateError } from "./errors.js";
@@ -26,6 +27,7 @@ export interface DefineOptions extends OperationOptions {
 export interface Backends {
   types(): Promise<readonly BackendType[]>;
   get(type: BackendType): Promise<V3mBackend>;
+  images(): Promise<ImageLookup>;
 }
 
 async function sourceOf(from: DefinitionSource, directory: string | undefined): Promise<Source> {
@@ -52,7 +54,9 @@ export class Definer {
 
   async validate(from: DefinitionSource, directory?: string): Promise<VmDefinition> {
     const { resolveSource } = await import("./definition/load.js");
-    return resolveSource(await sourceOf(from, directory), { types: await this.#backends.types() });
+    const source = await sourceOf(from, directory);
+    const types = await this.#backends.types();
+    return resolveSource(source, { types, images: await this.#backends.images() });
   }
 
   async define(from: DefinitionSource, options: DefineOptions): Promise<VmDefinition> {
@@ -79,6 +83,7 @@ export class Definer {
     const { resolveSource } = await import("./definition/load.js");
     return resolveSource(source, {
       types: await this.#backends.types(),
+      images: await this.#backends.images(),
       takenRanges: this.#store.natRanges(source.input.name),
       ...(before === undefined ? {} : { uuid: before.uuid }),
     });

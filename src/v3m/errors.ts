@@ -3,6 +3,8 @@
 import { type ErrorDetails, V3mError } from "../errors.js";
 import type { Feature, VmState } from "../vmm/backend.js";
 
+export { AbortedError, LockedError, StoreError, throwIfAborted } from "../state/errors.js";
+
 /** Something that is wrong in a definition, and where. */
 export interface Problem {
   readonly message: string;
@@ -27,10 +29,10 @@ export class DefinitionError extends V3mError {
   readonly source: string;
   readonly problems: readonly Problem[];
 
-  /** @param source the file's name, for people. @param problems at least one */
-  constructor(source: string, problems: readonly Problem[]) {
+  /** @param source the file's name, for people. @param problems at least one. @param hint default: about definitions */
+  constructor(source: string, problems: readonly Problem[], hint?: string) {
     super("E_DEFINITION", problems.map((problem) => formatProblem(source, problem)).join("\n"), {
-      hint: "docs/reference/definition.md describes definitions, v2m schema prints their JSON Schema",
+      hint: hint ?? "docs/reference/definition.md describes definitions, v2m schema prints their JSON Schema",
     });
     this.source = source;
     this.problems = problems;
@@ -98,36 +100,9 @@ export class UnsupportedError extends V3mError {
   }
 }
 
-/** Another command is at work on the VM, or on the store. */
-export class LockedError extends V3mError {
-  constructor(what: string, holder: string | undefined, details: ErrorDetails = {}) {
-    super("E_LOCKED", `${what} is in use${holder === undefined ? "" : ` by ${holder}`}`, {
-      hint: "wait until that command has ended, or give this one longer: --wait 60",
-      ...details,
-    });
-  }
-}
-
-/** A file of the store cannot be read or written; the state is as it was before. */
-export class StoreError extends V3mError {}
-
-/** The operation was aborted by its caller. */
-export class AbortedError extends V3mError {
-  constructor(what: string, cause?: unknown) {
-    super("E_ABORTED", `${what} was aborted`, cause === undefined ? {} : { cause });
-  }
-}
-
 /** A back end broke its contract, or failed with what is no V3mError. */
 export class BackendError extends V3mError {
   constructor(message: string, details: ErrorDetails = {}) {
     super("E_BACKEND", message, details);
-  }
-}
-
-/** @throws AbortedError once the signal is aborted */
-export function throwIfAborted(signal: AbortSignal | undefined, what: string): void {
-  if (signal?.aborted === true) {
-    throw new AbortedError(what, signal.reason);
   }
 }

@@ -2,10 +2,12 @@
 /** Making disk images; all back ends use these. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { access, link, open, rm } from "node:fs/promises";
+import { access, link, mkdir, open, rm } from "node:fs/promises";
 import { promisify } from "node:util";
 import { V3mError } from "../errors.js";
-import type { OperationOptions } from "../vmm/backend.js";
+import { removeTree } from "../images/tools.js";
+import type { ImageSource, OperationOptions } from "../vmm/backend.js";
+import type { VmDefinition } from "./definition/types.js";
 
 const run = promisify(execFile);
 
@@ -60,6 +62,58 @@ export async function createOverlay(
 }
 
 /**
+ * A disk with the system that a CD-ROM installs.
+ * @param firmware see installFromCdrom
+ * @throws as createEmptyImage; V3mError E_GUEST, and whatever the back end throws
+ */
+export async function createFromCdrom(
+  type: string,
+  firmware: boolean,
+  source: ImageSource<VmDefinition> & { readonly kind: "cdrom" },
+  options: OperationOptions = {},
+): Promise<void> {
+  const { installFromCdrom } = await import("./installation/install.js");
+  if (await exists(source.to)) throw isThere(source.to);
+  const { signal } = options;
+  await made(source.to, signal === undefined ? {} : { signal }, async (temporary) => {
+    await createEmptyImage(temporary, source.format, source.size, signal === undefined ? {} : { signal });
+    await installFromCdrom(type, firmware, source, temporary, options);
+  });
+}
+
+/**
+ * A disk with the system that a package set describes.
+ * @throws as createEmptyImage; DefinitionError, StoreError E_IO (the set), ImageError
+ */
+export async function createFromPackages(
+  source: ImageSource & { readonly kind: "packages" },
+  options: OperationOptions = {},
+): Promise<void> {
+  const { loadPackageSet } = await import("./packages/load.js");
+  const { installPackages } = await import("./packages/install.js");
+  const set = await loadPackageSet(source.from);
+  if (await exists(source.to)) throw isThere(source.to);
+  await made(
+    source.to,
+    { ...(options.signal === undefined ? {} : { signal: options.signal }) },
+    async (temporary) => {
+      const work = `${temporary}.work`;
+      await mkdir(work, { mode: 0o700 });
+      try {
+        const raw = source.format === "raw" ? temporary : `${work}/raw`;
+        const size = source.size === undefined ? {} : { size: source.size };
+        await installPackages(set, raw, { ...options, ...size, work });
+        if (source.format === "qcow2") {
+          await qemuImg(["convert", "-f", "raw", "-O", "qcow2", raw, temporary], options.signal);
+        }
+      } finally {
+        await removeTree(work);
+      }
+    },
+  );
+}
+
+/**
  * Run qemu-img. @returns its standard output
  * @throws V3mError E_UNSUPPORTED where there is none, or what it complained about
  */
@@ -98,16 +152,20 @@ async function made(
     if (cause instanceof V3mError || signal?.aborted) throw cause;
     const errno = (cause as NodeJS.ErrnoException).code;
     if (errno === "EEXIST") {
-      throw new V3mError("E_EXISTS", `${path} is there already`, {
-        hint: "choose another name, or remove it",
-        errno,
-      });
+      throw isThere(path);
     }
     throw imageError(`${path}: ${errno ?? String(cause)}`, cause);
   } finally {
     await rm(temporary, { force: true });
   }
   onProgress?.({ what: `making ${path}`, done: 1, total: 1 });
+}
+
+function isThere(path: string): V3mError {
+  return new V3mError("E_EXISTS", `${path} is there already`, {
+    hint: "choose another name, or remove it",
+    errno: "EEXIST",
+  });
 }
 
 function imageError(text: string, cause: unknown): V3mError {

@@ -8,6 +8,7 @@
  *     await v3m.start("node1");
  */
 import type { Duplex } from "node:stream";
+import type { Images } from "../images/index.js";
 import type {
   BackendType,
   ImageSource,
@@ -20,11 +21,13 @@ import type {
 } from "../vmm/backend.js";
 import { defaultParallelism, mapBounded, type Settled } from "./bounded.js";
 import type { DefineOptions, Definer, DefinitionSource } from "./define.js";
+import type { ImageLookup } from "./definition/resolve-image.js";
 import type { VmDefinition } from "./definition/types.js";
-import { NotFoundError, StoreError, throwIfAborted } from "./errors.js";
+import { NotFoundError, StoreError, throwIfAborted, UnsupportedError } from "./errors.js";
 import type { EventsOptions, FrontEvent } from "./events.js";
 import { selectNames } from "./patterns.js";
 import type { BackendRegistry, V3mBackend, V3mBackendHost } from "./registry.js";
+import type { SnapshotRecord, Snapshots } from "./snapshots.js";
 import { AT_REST, TRANSITIONS, transition, type Verb } from "./states.js";
 import { type Directories, directories } from "./store/directories.js";
 import { isAlive } from "./store/process-id.js";
@@ -125,8 +128,23 @@ export class V3m {
     this.#madeDefiner ??= new Definer(this.store, this.#waitMs, {
       types: () => this.types(),
       get: (type) => this.#backend(type),
+      images: () => this.imageLookup(),
     });
     return this.#madeDefiner;
+  }
+
+  // --- images ---
+
+  /** The images of the state directory. Those that definitions of VMs name are kept, whatever becomes of their names. */
+  async images(): Promise<Images> {
+    const { openImages } = await import("./image-store.js");
+    return await openImages(this.store, this.#waitMs);
+  }
+
+  /** What definitions need to know of images. */
+  async imageLookup(): Promise<ImageLookup> {
+    const { lookup } = await import("./image-store.js");
+    return lookup(this.store);
   }
 
   /** Check a definition without keeping it. @throws DefinitionError */
@@ -217,6 +235,74 @@ export class V3m {
   /** Keep the state of a machine in a directory. */
   async snapshot(name: string, directory: string, options: OperationOptions = {}): Promise<void> {
     await this.#run(name, "snapshot", options, (backend) => backend.snapshot(name, directory, options));
+  }
+
+  /** The snapshots of a VM, by name: to look at them. @throws NotFoundError */
+  async snapshots(name: string): Promise<Snapshots> {
+    const { Snapshots } = await import("./snapshots.js");
+    this.store.definition(name);
+    return new Snapshots(this.store.directory(name), name);
+  }
+
+  /**
+   * Keep the state of a machine under a name.
+   * @param snapshot default: a free one, s1, s2 …
+   * @throws SnapshotError E_EXISTS; then, and whenever it fails, there is no new one
+   */
+  async createSnapshot(
+    name: string,
+    snapshot?: string,
+    options: OperationOptions = {},
+  ): Promise<SnapshotRecord> {
+    let made: SnapshotRecord | undefined;
+    await this.#run(name, "snapshot", options, async (backend) => {
+      const snapshots = await this.snapshots(name);
+      const { type, cpus, memory } = this.store.definition(name);
+      made = await snapshots.create(
+        snapshot ?? (await snapshots.freeName()),
+        { type, cpus, memory: memory.bytes },
+        (directory) => backend.snapshot(name, directory, options),
+      );
+    });
+    if (made === undefined) throw new NotFoundError(name);
+    return made;
+  }
+
+  /**
+   * Compare all of a snapshot with its checksums, where the back end's have any.
+   * @throws SnapshotError E_NOT_FOUND; VmmError E_BAD_IMAGE, E_TRUNCATED: it is damaged
+   */
+  async verifySnapshot(name: string, snapshot: string): Promise<void> {
+    const { directory, type } = (await this.snapshots(name)).get(snapshot);
+    const backend = await this.#backend(type);
+    if (backend.verifySnapshot === undefined) {
+      throw new UnsupportedError(type, "snapshot", "its snapshots have no checksums");
+    }
+    await backend.verifySnapshot(directory);
+  }
+
+  /** Forget a snapshot. @throws SnapshotError E_NOT_FOUND */
+  async removeSnapshot(name: string, snapshot: string, options: OperationOptions = {}): Promise<void> {
+    await this.store.withVm(name, { waitMs: this.#waitMs, signal: options.signal }, async () => {
+      await (await this.snapshots(name)).remove(snapshot);
+    });
+  }
+
+  /** Start a VM in the state that it had. @throws SnapshotError E_NOT_FOUND */
+  async restoreSnapshot(name: string, snapshot: string, options: OperationOptions = {}): Promise<void> {
+    const now = (await this.#able(name, "restore")).type;
+    const { directory, type } = (await this.snapshots(name)).get(snapshot);
+    if (type !== now) {
+      const { SnapshotError } = await import("./snapshots.js");
+      throw new SnapshotError(
+        "E_INVALID",
+        `snapshot ${snapshot} of ${name} is one of ${type}, not of ${now}`,
+        {
+          hint: `define ${name} with that type, or choose another snapshot`,
+        },
+      );
+    }
+    await this.restore(name, directory, options);
   }
 
   /** Start a machine in the state that a snapshot has kept. */

@@ -126,9 +126,19 @@ export type ImageSource<Definition = unknown> =
       readonly size: number;
     }
   | {
-      /** Feature `image-from-cdrom`, `image-from-packages`: a system is installed on a disk of that size. */
-      readonly kind: "cdrom" | "packages";
-      /** Path of the ISO, or name of the package set. */
+      /** Feature `image-from-packages`: a set of packages is installed on a disk of that size. */
+      readonly kind: "packages";
+      /** Name of a package set that V3M ships with, or path of one. */
+      readonly from: string;
+      readonly to: string;
+      readonly format: "raw" | "qcow2";
+      /** Bytes. Default: what the set says. */
+      readonly size?: number;
+    }
+  | {
+      /** Feature `image-from-cdrom`: a system is installed on a disk of that size. */
+      readonly kind: "cdrom";
+      /** Path of the ISO. */
       readonly from: string;
       readonly to: string;
       readonly format: "raw" | "qcow2";
@@ -197,8 +207,15 @@ export interface Backend<Definition = unknown> {
   stats(name: string): Promise<VmStats>;
   events(name: string, options?: OperationOptions): AsyncIterable<VmEvent>;
   createImage(source: ImageSource<Definition>, options?: OperationOptions): Promise<void>;
+  /**
+   * Keep the state of a machine, the disks that it writes to included, in a directory that is not there yet; its parent
+   * is. A running machine goes on, whether this succeeds or not. Where it fails the directory is not there.
+   */
   snapshot(name: string, directory: string, options?: OperationOptions): Promise<void>;
+  /** Start a machine in the state that was kept. Where it fails its disks are as they were before. */
   restore(name: string, directory: string, options?: OperationOptions): Promise<void>;
+  /** Read all of a snapshot and compare it with its checksums; absent where there are none. */
+  verifySnapshot?(directory: string): Promise<void>;
   /** @returns names of the clones. */
   fork(name: string, count: number, options?: OperationOptions): Promise<readonly string[]>;
   migrate(name: string, target: string, options?: MigrationOptions): Promise<void>;

@@ -44,6 +44,13 @@ export {
 } from "./monitor.js";
 export * from "./options.js";
 export { type Passt, type PasstOptions, type PortForward, startPasst } from "./passt.js";
+export {
+  type RestoreOptions,
+  readSnapshot,
+  type SnapshotInfo,
+  type SnapshotOptions,
+  verifySnapshot,
+} from "./snapshot.js";
 export * from "./stats.js";
 export * from "./stop-info.js";
 export { type UnpackOptions, unpackKernel } from "./unpack.js";

@@ -8,6 +8,7 @@ import { setGenerationId } from "../ffi/devices.js";
 import { EventType, POWER_BUTTON_GSI } from "../ffi/index.js";
 import * as native from "../ffi/machine.js";
 import * as monitor from "../ffi/monitor.js";
+import * as snapshots from "../ffi/snapshot.js";
 import { type Device, type DeviceError, handlerOf, rangeOf, spaceOf } from "./device.js";
 import { AttachedDevices, generationId, planDevices } from "./device-plan.js";
 import { Balloon } from "./devices.js";
@@ -18,6 +19,13 @@ import type { AdaptationModule, ModuleError } from "./module.js";
 import { MachineModules, type ModuleHandle } from "./modules.js";
 import { decodeInfo, type MonitorInfo, type MonitorOptions, monitorSpec } from "./monitor.js";
 import { KERNEL_KINDS, type KernelKind, type MachineOptions, nativeBoot, nativeConfig } from "./options.js";
+import {
+  type RestoreOptions,
+  restoreFlags,
+  type SnapshotOptions,
+  snapshotNote,
+  snapshotPath,
+} from "./snapshot.js";
 import { type KvmStats, type MachineStats, readKvmStats, StatsPage } from "./stats.js";
 import { decodeStopInfo, type MachineState, type StopInfo, stateName } from "./stop-info.js";
 import { unpackKernel } from "./unpack.js";
@@ -149,9 +157,31 @@ export class Machine extends EventEmitter<MachineEvents> {
     }
   }
 
+  /**
+   * Make a machine that goes on where another one was when `snapshot(directory)` was called, at its `start()`. Its
+   * options are the other one's: the same vCPUs, memory and devices; the kernel is what a reset boots. Memory is
+   * mapped from the snapshot, which may be removed but not changed.
+   * @param where as for `spawn`: in a monitor process of its own
+   * @throws VmmError E_INVALID: the options are another machine's; E_UNSUPPORTED: another CPU or version;
+   *     E_BAD_IMAGE, E_TRUNCATED: the snapshot is damaged; ArgumentError. Nothing is left behind then.
+   */
+  static async restore(
+    directory: string,
+    options: MachineOptions & RestoreOptions,
+    where?: MonitorOptions,
+  ): Promise<Machine> {
+    const from = { directory: snapshotPath(directory), flags: restoreFlags(options) };
+    if (where === undefined) {
+      return Machine.#make(options, (config) => Promise.resolve(native.create(config)), from);
+    }
+    const spec = monitorSpec(where, options.disks?.length);
+    return Machine.#make(options, (config) => monitor.spawnAsync(config, spec), from);
+  }
+
   static async #make(
     options: MachineOptions,
     make: (config: native.MachineConfig) => Promise<native.MachineHandle>,
+    from?: { readonly directory: string; readonly flags: number },
   ): Promise<Machine> {
     const plan = planDevices(options);
     const unpack = options.unpack !== false && (options.kind ?? "auto") === "auto";
@@ -163,6 +193,9 @@ export class Machine extends EventEmitter<MachineEvents> {
     let machine: Machine | undefined;
     try {
       devices = await AttachedDevices.attach(handle, plan);
+      if (from !== undefined) {
+        await snapshots.restoreAsync(handle, from.directory, from.flags);
+      }
       await (monitor.isRemote(handle) ? native.loadAsync(handle, boot) : native.load(handle, boot));
       machine = new Machine(
         { handle, devices },
@@ -234,6 +267,17 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   resume(): void {
     native.resume(this.#open());
+  }
+
+  /**
+   * Write the machine's whole state to a new directory, which is there completely or not at all. A running machine
+   * is paused meanwhile and goes on; a paused one stays paused. Disks, pmem files and the other ends of networks and
+   * consoles are not part of it.
+   * @throws VmmError E_IO: the directory exists, or the disk is full; E_STATE: it neither runs nor is paused;
+   *     E_UNSUPPORTED: it has modules, vhost devices or read-only pmem
+   */
+  snapshot(directory: string, { note }: SnapshotOptions = {}): Promise<void> {
+    return this.#track(snapshots.saveAsync(this.#open(), snapshotPath(directory), snapshotNote(note)));
   }
 
   /** Press the reset button; the `reset` event tells when the guest boots again. */

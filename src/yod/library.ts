@@ -21,6 +21,8 @@ export interface YodApi {
   signal(yod: ServerHandle, signal: number, err: Uint8Array): number;
   getReport(yod: ServerHandle, report: Uint8Array, err: Uint8Array): number;
   getStats(yod: ServerHandle, stats: Uint8Array): number;
+  queue(yod: ServerHandle): bigint | number;
+  adopt(yod: ServerHandle, gpa: bigint, err: Uint8Array): number;
 }
 
 const P = "void *";
@@ -32,6 +34,8 @@ export const YOD_SIGNATURES: { readonly [K in keyof YodApi]: Signature } = {
   signal: ["vmmhpc_yod_signal", "int32_t", [P, "uint32_t", P]],
   getReport: ["vmmhpc_yod_get_report", "int32_t", [P, P, P]],
   getStats: ["vmmhpc_yod_get_stats", "int32_t", [P, P]],
+  queue: ["vmmhpc_yod_queue", "uint64_t", [P]],
+  adopt: ["vmmhpc_yod_adopt", "int32_t", [P, "uint64_t", P]],
 };
 
 const yod = furtherLibrary<YodApi>("yod", YOD_SIGNATURES);

@@ -140,6 +140,25 @@ export class YodServer implements AsyncDisposable {
     return VmmhpcYodStats.decode(stats);
   }
 
+  /** Where the guest has its queue: to be kept with a snapshot of the machine. Undefined before the guest said so. */
+  get queue(): bigint | undefined {
+    const gpa = BigInt(yodLibrary().queue(this.#open()));
+    return gpa === 0xffff_ffff_ffff_ffffn ? undefined : gpa;
+  }
+
+  /**
+   * Serve a machine that was restored from a snapshot, before it is started. Calls that were under way are made again; of
+   * the application's files only standard streams are open.
+   * @throws YodError
+   */
+  adopt(queue: bigint): void {
+    const err = newError();
+    const status = yodLibrary().adopt(this.#open(), queue, err);
+    if (status < 0) {
+      throw yodError(status, err);
+    }
+  }
+
   /** Detach from the machine and give everything back. Idempotent. */
   dispose(): Promise<void> {
     this.#closed ??= new Promise((resolve, reject) => {

@@ -13,6 +13,7 @@ import { Kvm } from "../../src/kvm/index.js";
 import { hostFacts, virtualization } from "../../src/vmm/host.js";
 import { MemoryCgroup } from "./cgroup.js";
 import { JAIL_TEST } from "./jail.js";
+import { repositoryPath } from "./package-paths.js";
 
 /**
  * - `kvm`: /dev/kvm of any kind opens and makes a VM
@@ -29,6 +30,7 @@ import { JAIL_TEST } from "./jail.js";
  *   a network namespace (V3M_TEST_NETNS), and in the emulated machines
  * - `8021q`: that, and the kernel has VLAN interfaces
  * - `vhost-net`: /dev/vhost-net is there, or comes when its module is loaded
+ * - `packages`: root, mmdebstrap, and the repository that package-images.ts makes: on this computer
  * - `hugepages`: pages of 2 MiB can be reserved: in the emulated machines, whose memory is nobody else's
  */
 export type Capability =
@@ -46,6 +48,7 @@ export type Capability =
   | "private-net"
   | "8021q"
   | "vhost-net"
+  | "packages"
   | "hugepages";
 
 export const CAPABILITIES: readonly Capability[] = [
@@ -63,6 +66,7 @@ export const CAPABILITIES: readonly Capability[] = [
   "private-net",
   "8021q",
   "vhost-net",
+  "packages",
   "hugepages",
 ];
 
@@ -150,6 +154,8 @@ function detect(capability: Capability): string | undefined {
       return device("/dev/vhost-net", "vhost_net");
     case "root":
       return process.geteuid?.() === 0 ? undefined : "not root";
+    case "packages":
+      return missing("root") ?? (isEmulatedMachine() ? "takes minutes under emulation" : canInstall());
     case "private-net":
       return missing("root") ?? (ownNetwork() ? device("/dev/net/tun", "tun") : "this network is the host's");
     case "8021q":
@@ -184,6 +190,13 @@ function canVlan(): boolean {
   const works = ip("link", "add", "link", "v3mtry0", "name", "v3mtry2", "type", "vlan", "id", "2");
   ip("link", "delete", "v3mtry0");
   return works;
+}
+
+function canInstall(): string | undefined {
+  // Root of a user namespace with one user in it cannot give files to others.
+  const map = readFileSync("/proc/self/uid_map", "utf8").trim().split(/\s+/);
+  if (map[2] !== "4294967295") return "root of a user namespace only";
+  return existsSync(repositoryPath()) ? undefined : "no repository: node dist/test/support/package-images.js";
 }
 
 /** What one guest of the conformance suite has. */

@@ -14,6 +14,7 @@ import {
   Machine,
   type MachineOptions,
   type MonitorOptions,
+  type RestoreOptions,
   type StopInfo,
 } from "../../src/vmm/index.js";
 import { formatStopInfo } from "../../src/vmm/stop-info.js";
@@ -77,12 +78,25 @@ export class LinuxGuest {
 
   /** A machine with its kernel loaded; nothing runs yet. */
   static async create(options: LinuxOptions = {}): Promise<LinuxGuest> {
+    const { all, monitor } = await LinuxGuest.#options(options);
+    return new LinuxGuest(await (monitor ? Machine.spawn(all, monitor) : Machine.create(all)));
+  }
+
+  /** Going on from a snapshot, at the shell that it had: `sh` and `run` work at once. */
+  static async restore(directory: string, options: LinuxOptions & RestoreOptions): Promise<LinuxGuest> {
+    const { all, monitor } = await LinuxGuest.#options(options);
+    const guest = new LinuxGuest(await Machine.restore(directory, all, monitor));
+    guest.#commands = 1000; // answers to the first one's commands may still be on their way
+    guest.machine.start();
+    return guest;
+  }
+
+  static async #options(options: LinuxOptions) {
     const { flavour, append, initramfs, monitor, ...machine } = options;
     const kernel = machine.kernel ?? (await ensureKernel(flavour ?? "cloud")).bzImage;
     const initrd = machine.initrd ?? (await LinuxGuest.#initramfs(flavour, initramfs));
     const cmdline = append === undefined ? CMDLINE : `${CMDLINE} ${append}`;
-    const all = { cmdline, ...machine, kernel, initrd };
-    return new LinuxGuest(await (monitor ? Machine.spawn(all, monitor) : Machine.create(all)));
+    return { all: { cmdline, ...machine, kernel, initrd }, monitor };
   }
 
   /** With modules of the kernel that is booted. */

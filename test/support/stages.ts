@@ -40,7 +40,7 @@ function machine(
   return {
     name,
     argv: [process.execPath, "dist/harness/main.js", ...options, "--", ...runner],
-    after: ["prepare", place === "amd" ? "disk-image" : "gdb"],
+    after: ["prepare", ...(place === "amd" ? ["disk-image", "package-images"] : ["gdb"])],
     results: { place, file: join(out, `${place}.json`) },
   };
 }
@@ -87,6 +87,7 @@ export function stages(results: string): Stage[] {
     { name: "prepare", argv: prepare },
     { name: "disk-image", argv: [process.execPath, "dist/harness/disk-image.js"] },
     { name: "gdb", argv: [process.execPath, "dist/harness/minimal-gdb.js"] },
+    { name: "package-images", argv: [process.execPath, "dist/test/support/package-images.js"] },
     { name: "biome", argv: ["npx", "--no-install", "biome", "check", "--error-on-warnings", "."] },
     { name: "tsc", argv: ["npx", "--no-install", "tsc", "--noEmit", "-p", "tsconfig.json"] },
     {
@@ -96,8 +97,8 @@ export function stages(results: string): Stage[] {
     machine("intel", "intel", results, limitS, ["test/kvm", "test/nested"]),
     { name: "clang-tidy", argv: ["make", "--no-print-directory", "-s", "-C", "native", "tidy"] },
     vitest("unit", ["unit"], results),
-    vitest("kvm", ["kvm", "nested"], results),
-    privateNetwork(results),
+    { ...vitest("kvm", ["kvm", "nested"], results), after: ["package-images"] },
+    { ...privateNetwork(results), after: ["package-images"] },
     ...amdMachines(results, limitS),
     { ...vitest("e2e", ["e2e"], results), after: ["prepare", "amd", "amd-guests"] },
   ];

@@ -176,8 +176,8 @@ describe("v2m on VMs", () => {
   it("refuses what no back end offers, with the reason", async () => {
     await vms.json("define", vms.file("a"));
     for (const args of [
-      ["snapshot", "a", "/d"],
-      ["restore", "a", "/d"],
+      ["snapshot", "create", "a", "s"],
+      ["restore", "a", "s"],
       ["fork", "a", "3"],
       ["migrate", "a", "--to", "host"],
     ]) {
@@ -190,19 +190,15 @@ describe("v2m on VMs", () => {
     }
   });
 
-  it("makes images", async () => {
+  it("makes images outside of the store", async () => {
     const image = join(vms.directory, "disk.img");
-    const args = ["image", image, "--size", "1M", "--type", "Process"];
+    const args = ["image", "create", "--output", image, "--size", "1M", "--type", "Process"];
     expect(await vms.json(...args)).toEqual({ image, size: 2 ** 20, format: "raw" });
     expect(readFileSync(image)).toHaveLength(2 ** 20);
     expect((await vms.v2m(...args)).code).toBe(4);
-    expect((await vms.v2m("image", image, "--size", "x")).code).toBe(2);
-    expect((await vms.v2m("image", `${image}2`, "--size", "1M", "--type", "VMWare")).stderr).toMatch(
-      /not available yet/,
-    );
-    expect((await vms.v2m("image", `${image}2`, "--size", "1M", "--from-cdrom", "i.iso")).stderr).toMatch(
-      /--machine/,
-    );
+    const other = ["image", "create", "--output", `${image}2`, "--size", "1M"];
+    expect((await vms.v2m(...other, "--type", "VMWare")).stderr).toMatch(/not available yet/);
+    expect((await vms.v2m(...other, "--from-cdrom", "i.iso")).stderr).toMatch(/--machine/);
   });
 
   it("validates definitions and converts them, there and back", async () => {
@@ -327,6 +323,7 @@ describe("command lines of 2007", () => {
     [["--boot-vm", "p.xml"], { profile: "p.xml", action: "boot" }],
     [["p.xml", "--create-vm-image-from-cdrom"], { action: "image-from-cdrom" }],
     [["p.xml", "--install-vm-with-oscar"], { action: "image-from-packages" }],
+    [["p.xml", "--install-vm-with-oscar=login"], { action: "image-from-packages", set: "login" }],
     [["p.xml", "--migrate-vm", "n2"], { action: "migrate", node: "n2" }],
     [["--migrate-vm=n2", "p.xml"], { profile: "p.xml", action: "migrate", node: "n2" }],
     [["--migrate-vm", "n2", "p.xml"], { profile: "p.xml", action: "migrate", node: "n2" }],

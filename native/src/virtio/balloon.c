@@ -69,7 +69,9 @@ static void drop(const struct vh_memory *memory, uint8_t *host, uint64_t bytes)
             continue;
         }
         if (slot->fd < 0) {
-            (void)madvise(host, bytes, MADV_DONTNEED);
+            if (!memory->restored) {
+                (void)madvise(host, bytes, MADV_DONTNEED);
+            }
         } else {
             (void)fallocate(slot->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                             (off_t)(slot->fd_offset + offset), (off_t)bytes);

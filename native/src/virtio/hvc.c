@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "machine.h"
+#include "virtio/hvc.h"
 #include "virtio/small.h"
 
 enum { RECEIVE = 0, TRANSMIT = 1 };
@@ -36,36 +37,16 @@ enum { RECEIVE = 0, TRANSMIT = 1 };
 #define TERMINAL_BYTES 512u
 #define FILE_BYTES 65536u
 
-/** One direction: a descriptor, or none. */
-struct end {
-    struct vh_io_source source; /* fd -1: it cannot be waited for (a file), or is none */
-    uint32_t watched;
-    int fd;
-    bool is_socket;
-    bool gone;        /* none, or the other side has left */
-    uint32_t at_once; /* bytes */
-    /* The chain in work. */
-    bool busy;
-    uint64_t done;
-    struct vh_chain chain;
-};
-
-struct hvc {
-    struct vh_virtio virtio;
-    struct end in;
-    struct end out;
-};
-
-static struct hvc *of(struct vh_virtio *device)
+static struct vh_hvc *of(struct vh_virtio *device)
 {
-    return (struct hvc *)device;
+    return (struct vh_hvc *)device;
 }
 
 /* ------------------------------------------------------------------ descriptors */
 
 /* epoll reports that the other side has left whatever is waited for: level-triggered that would not
  * end. */
-static void watch(const struct hvc *hvc, struct end *end, uint32_t events)
+static void watch(const struct vh_hvc *hvc, struct vh_hvc_end *end, uint32_t events)
 {
     events = events == 0 ? (uint32_t)EPOLLET : events;
     if (hvc->virtio.vm != NULL && end->source.fd >= 0 && end->watched != events) {
@@ -75,14 +56,14 @@ static void watch(const struct hvc *hvc, struct end *end, uint32_t events)
 }
 
 /* Without changing the descriptor's flags, which other processes may share. */
-static int ready(const struct end *end, short events)
+static int ready(const struct vh_hvc_end *end, short events)
 {
     struct pollfd p = {.fd = end->fd, .events = events};
     return poll(&p, 1, 0) == 1 ? p.revents : 0;
 }
 
 /* Bytes that were taken; 0: not now; negative: the reader has gone. */
-static ssize_t write_some(struct end *end, struct iovec *iov, int count)
+static ssize_t write_some(struct vh_hvc_end *end, struct iovec *iov, int count)
 {
     ssize_t written = 0;
     if (end->is_socket) {
@@ -102,7 +83,7 @@ static ssize_t write_some(struct end *end, struct iovec *iov, int count)
 }
 
 /* Likewise; negative: the end of input. */
-static ssize_t read_some(struct end *end, struct iovec *iov, int count)
+static ssize_t read_some(struct vh_hvc_end *end, struct iovec *iov, int count)
 {
     ssize_t bytes = 0;
     if (end->is_socket) {
@@ -123,9 +104,9 @@ static ssize_t read_some(struct end *end, struct iovec *iov, int count)
 /* ------------------------------------------------------------------ output */
 
 /* Send what is left of a chain, at most *budget bytes. False: it is not done. */
-static bool send_chain(struct hvc *hvc, uint64_t *budget)
+static bool send_chain(struct vh_hvc *hvc, uint64_t *budget)
 {
-    struct end *out = &hvc->out;
+    struct vh_hvc_end *out = &hvc->out;
     struct iovec iov[VH_CHAIN_IOV];
     while (!out->gone && out->done < out->chain.out_bytes) {
         uint64_t bytes = out->chain.out_bytes - out->done;
@@ -150,10 +131,10 @@ static bool send_chain(struct hvc *hvc, uint64_t *budget)
     return true;
 }
 
-static void pump_out(struct hvc *hvc)
+static void pump_out(struct vh_hvc *hvc)
 {
     struct vh_virtio *virtio = &hvc->virtio;
-    struct end *out = &hvc->out;
+    struct vh_hvc_end *out = &hvc->out;
     uint64_t budget = TURN_BYTES;
     for (uint32_t chains = 0;; chains++) {
         if (chains == VH_SMALL_CHAINS || budget == 0) {
@@ -164,7 +145,8 @@ static void pump_out(struct hvc *hvc)
             watch(hvc, out, 0);
             break;
         }
-        out->done = out->busy ? out->done : 0;
+        out->done = out->busy ? out->done : out->resume_at;
+        out->resume_at = 0;
         out->busy = true;
         if (!send_chain(hvc, &budget)) {
             break;
@@ -178,10 +160,10 @@ static void pump_out(struct hvc *hvc)
 /* ------------------------------------------------------------------ input */
 
 /* Fill one chain. False: there is no input now, or never again, or the guest takes none. */
-static bool receive_chain(struct hvc *hvc, uint64_t *budget)
+static bool receive_chain(struct vh_hvc *hvc, uint64_t *budget)
 {
     struct vh_virtio *virtio = &hvc->virtio;
-    struct end *in = &hvc->in;
+    struct vh_hvc_end *in = &hvc->in;
     struct iovec iov[VH_CHAIN_IOV];
     if (in->gone || (!in->busy && vh_virtio_pop(virtio, RECEIVE, &in->chain) <= 0)) {
         watch(hvc, in, 0); /* until the guest kicks */
@@ -205,7 +187,7 @@ static bool receive_chain(struct hvc *hvc, uint64_t *budget)
     return true;
 }
 
-static void pump_in(struct hvc *hvc)
+static void pump_in(struct vh_hvc *hvc)
 {
     uint64_t budget = TURN_BYTES;
     for (uint32_t chains = 0; receive_chain(hvc, &budget); chains++) {
@@ -230,7 +212,7 @@ static void kick(struct vh_virtio *device, uint32_t index)
 
 static void in_ready(void *opaque, uint32_t events)
 {
-    struct hvc *hvc = opaque;
+    struct vh_hvc *hvc = opaque;
     (void)events; /* looked at again where bytes are moved */
     vh_virtio_lock(&hvc->virtio);
     pump_in(hvc);
@@ -239,7 +221,7 @@ static void in_ready(void *opaque, uint32_t events)
 
 static void out_ready(void *opaque, uint32_t events)
 {
-    struct hvc *hvc = opaque;
+    struct vh_hvc *hvc = opaque;
     (void)events;
     vh_virtio_lock(&hvc->virtio);
     if (hvc->out.busy) {
@@ -255,7 +237,7 @@ static void out_ready(void *opaque, uint32_t events)
 static void config_write(struct vh_virtio *device, uint32_t offset, const uint8_t *data,
                          uint32_t bytes)
 {
-    struct end *out = &of(device)->out;
+    struct vh_hvc_end *out = &of(device)->out;
     if (offset == CONFIG_EMERG_WRITE && bytes > 0 && !out->gone) {
         uint8_t character = data[0];
         struct iovec iov = {&character, 1};
@@ -275,14 +257,14 @@ static int32_t start(struct vh_virtio *device, struct vmmhpc_error *err)
 
 static void stop(struct vh_virtio *device)
 {
-    struct hvc *hvc = of(device);
+    struct vh_hvc *hvc = of(device);
     hvc->in.busy = false; /* nothing was read into it */
     hvc->out.busy = false;
     watch(hvc, &hvc->in, 0);
     watch(hvc, &hvc->out, 0);
 }
 
-static void close_end(struct hvc *hvc, struct end *end)
+static void close_end(struct vh_hvc *hvc, struct vh_hvc_end *end)
 {
     if (hvc->virtio.vm != NULL && end->source.fd >= 0) {
         vh_io_remove(hvc->virtio.vm, &end->source);
@@ -294,7 +276,7 @@ static void close_end(struct hvc *hvc, struct end *end)
 
 static void destroy(struct vh_virtio *device)
 {
-    struct hvc *hvc = of(device);
+    struct vh_hvc *hvc = of(device);
     close_end(hvc, &hvc->in);
     close_end(hvc, &hvc->out);
     free(hvc);
@@ -322,7 +304,7 @@ static bool can_wait(int fd)
     return can;
 }
 
-static int32_t open_end(struct end *end, int fd, struct vmmhpc_error *err)
+static int32_t open_end(struct vh_hvc_end *end, int fd, struct vmmhpc_error *err)
 {
     struct stat info;
     end->fd = -1;
@@ -363,7 +345,7 @@ int32_t vh_hvc_new(const struct vmmhpc_hvc *config, struct vh_virtio **device,
     if (config->size != sizeof(*config)) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, config->size, "console: bad structure size");
     }
-    struct hvc *hvc = calloc(1, sizeof(*hvc));
+    struct vh_hvc *hvc = calloc(1, sizeof(*hvc));
     if (hvc == NULL) {
         return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, sizeof(*hvc), "no memory for a device");
     }
@@ -397,7 +379,7 @@ struct vh_io_source *vh_hvc_source(struct vh_virtio *device, bool output)
     return output ? &of(device)->out.source : &of(device)->in.source;
 }
 
-static int32_t add_end(struct vmmhpc *vm, struct end *end, struct vmmhpc_error *err)
+static int32_t add_end(struct vmmhpc *vm, struct vh_hvc_end *end, struct vmmhpc_error *err)
 {
     end->watched = EPOLLET;
     return end->source.fd < 0 ? VMMHPC_OK : vh_io_add(vm, &end->source, EPOLLET, err);

@@ -15,9 +15,8 @@
 #include "kvm_irq.h"
 #include "machine.h"
 #include "pci/pci.h"
-#include "virtio/virtio.h"
+#include "virtio/pci_transport.h"
 
-#define VENDOR 0x1af4u
 #define DEVICE_BASE 0x1040u /* 4.1.2: and the device's id */
 #define REVISION 1u
 #define NO_VECTOR 0xffffu
@@ -63,38 +62,14 @@ struct common {
     uint16_t queue_reset;
 };
 
-struct doorbell {
-    struct virtio_pci *pci;
-    struct vh_io_source source;
-    uint16_t vector;
-    bool bound; /* an ioeventfd of KVM's at pci->notify_gpa */
-};
-
-struct virtio_pci {
-    struct vh_pci_device pci; /* first: the bus knows this one */
-    struct vh_virtio *device;
-    uint32_t window; /* offset of the capability that reaches BARs through configuration space */
-    /* All below are guarded by the device's lock. */
-    uint64_t notify_gpa; /* of the doorbells, or VH_PCI_NOWHERE */
-    uint64_t driver_features;
-    uint32_t device_feature_select;
-    uint32_t driver_feature_select;
-    uint16_t queue_select;
-    uint16_t config_vector;
-    uint8_t status;
-    uint8_t generation;
-    uint8_t isr;
-    struct doorbell doorbells[VH_VIRTIO_QUEUES];
-};
-
-static struct virtio_pci *of(struct vh_pci_device *pci)
+static struct vh_virtio_pci *of(struct vh_pci_device *pci)
 {
-    return (struct virtio_pci *)pci;
+    return (struct vh_virtio_pci *)pci;
 }
 
 /* ------------------------------------------------------------------ interrupts */
 
-static void interrupt(struct virtio_pci *t, uint16_t vector, uint8_t reason)
+static void interrupt(struct vh_virtio_pci *t, uint16_t vector, uint8_t reason)
 {
     if (!vh_pci_msix_signal(&t->pci, vector)) {
         t->isr |= reason;
@@ -108,13 +83,13 @@ static void interrupt(struct virtio_pci *t, uint16_t vector, uint8_t reason)
 
 static void queue_interrupt(void *self, uint32_t queue)
 {
-    struct virtio_pci *t = self;
+    struct vh_virtio_pci *t = self;
     interrupt(t, t->doorbells[queue].vector, ISR_QUEUE);
 }
 
 static void config_interrupt(void *self)
 {
-    struct virtio_pci *t = self;
+    struct vh_virtio_pci *t = self;
     if (t->device->broken) {
         t->status |= STATUS_NEEDS_RESET;
     }
@@ -126,7 +101,7 @@ static void config_interrupt(void *self)
 
 static int call_fd(void *self, uint32_t queue)
 {
-    struct virtio_pci *t = self;
+    struct vh_virtio_pci *t = self;
     return vh_msix_fd(&t->pci, t->doorbells[queue].vector);
 }
 
@@ -138,10 +113,10 @@ static const struct vh_virtio_transport transport = {
 
 /* ------------------------------------------------------------------ doorbells */
 
-static void bind_doorbells(struct virtio_pci *t, bool on)
+static void bind_doorbells(struct vh_virtio_pci *t, bool on)
 {
     for (uint32_t i = 0; i < t->device->queue_count; i++) {
-        struct doorbell *doorbell = &t->doorbells[i];
+        struct vh_doorbell *doorbell = &t->doorbells[i];
         uint64_t gpa = t->notify_gpa + (uint64_t)NOTIFY_STRIDE * i;
         bool want = on && t->notify_gpa != VH_PCI_NOWHERE && t->device->queues[i].enabled;
         if (want && !doorbell->bound) {
@@ -157,7 +132,7 @@ static void bind_doorbells(struct virtio_pci *t, bool on)
 
 static void rung(void *opaque, uint32_t events)
 {
-    struct doorbell *doorbell = opaque;
+    struct vh_doorbell *doorbell = opaque;
     eventfd_t count = 0;
     (void)events;
     if (eventfd_read(doorbell->source.fd, &count) == 0) {
@@ -167,7 +142,7 @@ static void rung(void *opaque, uint32_t events)
 
 static void bar_moved(struct vh_pci_device *pci, uint32_t bar, uint64_t gpa)
 {
-    struct virtio_pci *t = of(pci);
+    struct vh_virtio_pci *t = of(pci);
     if (bar != BAR_REGISTERS) {
         return;
     }
@@ -180,7 +155,7 @@ static void bar_moved(struct vh_pci_device *pci, uint32_t bar, uint64_t gpa)
 
 /* ------------------------------------------------------------------ common configuration */
 
-static void reset_registers(struct virtio_pci *t)
+static void reset_registers(struct vh_virtio_pci *t)
 {
     bind_doorbells(t, false);
     vh_virtio_reset(t->device);
@@ -204,7 +179,7 @@ static uint32_t half(uint64_t value, uint32_t select)
     return select > 1 ? 0 : (uint32_t)(value >> (32 * select));
 }
 
-static struct common read_common(struct virtio_pci *t)
+static struct common read_common(struct vh_virtio_pci *t)
 {
     struct vh_virtio *device = t->device;
     struct common c = {
@@ -231,7 +206,7 @@ static struct common read_common(struct virtio_pci *t)
     return c;
 }
 
-static void write_status(struct virtio_pci *t, uint8_t value)
+static void write_status(struct vh_virtio_pci *t, uint8_t value)
 {
     struct vh_virtio *device = t->device;
     if (value == 0) {
@@ -259,7 +234,7 @@ static void write_status(struct virtio_pci *t, uint8_t value)
     }
 }
 
-static uint16_t checked_vector(const struct virtio_pci *t, uint16_t vector)
+static uint16_t checked_vector(const struct vh_virtio_pci *t, uint16_t vector)
 {
     return vector < t->pci.msix.count ? vector : NO_VECTOR;
 }
@@ -270,7 +245,7 @@ static void put_half(uint64_t *target, uint32_t which, uint32_t value)
                          : (*target & UINT32_MAX) | (uint64_t)value << 32;
 }
 
-static void write_queue(struct virtio_pci *t, uint32_t offset, uint32_t value)
+static void write_queue(struct vh_virtio_pci *t, uint32_t offset, uint32_t value)
 {
     struct vh_virtio *device = t->device;
     if (t->queue_select >= device->queue_count) {
@@ -313,7 +288,7 @@ static void write_queue(struct virtio_pci *t, uint32_t offset, uint32_t value)
 }
 
 /* One register, of the width that 4.1.3.1 has for it; anything else is ignored. */
-static void write_common(struct virtio_pci *t, uint32_t offset, uint32_t bytes, uint32_t value)
+static void write_common(struct vh_virtio_pci *t, uint32_t offset, uint32_t bytes, uint32_t value)
 {
     static const uint8_t widths[sizeof(struct common)] = {
         [offsetof(struct common, device_feature_select)] = 4,
@@ -384,7 +359,7 @@ static uint64_t access_device(struct vh_virtio *device, uint32_t offset, uint32_
     return result;
 }
 
-static uint64_t access_common(struct virtio_pci *t, uint32_t offset, uint32_t bytes,
+static uint64_t access_common(struct vh_virtio_pci *t, uint32_t offset, uint32_t bytes,
                               uint32_t direction, uint64_t value)
 {
     uint64_t result = 0;
@@ -407,7 +382,7 @@ static uint64_t access_common(struct virtio_pci *t, uint32_t offset, uint32_t by
 static uint64_t bar_access(struct vh_pci_device *pci, uint32_t bar, uint64_t offset, uint32_t bytes,
                            uint32_t direction, uint64_t value)
 {
-    struct virtio_pci *t = of(pci);
+    struct vh_virtio_pci *t = of(pci);
     uint32_t in_page = (uint32_t)offset % PAGE_BYTES;
     uint64_t result = 0;
     (void)bar;
@@ -439,7 +414,7 @@ static uint64_t bar_access(struct vh_pci_device *pci, uint32_t bar, uint64_t off
 /* ------------------------------------------------------------------ configuration space */
 
 /* Where 4.1.4.9's window points to, if it may be used. */
-static bool window_target(const struct virtio_pci *t, uint32_t *offset, uint32_t *bytes)
+static bool window_target(const struct vh_virtio_pci *t, uint32_t *offset, uint32_t *bytes)
 {
     const uint8_t *capability = t->pci.config + t->window;
     memcpy(offset, capability + 8, 4);
@@ -450,7 +425,7 @@ static bool window_target(const struct virtio_pci *t, uint32_t *offset, uint32_t
 
 static void window_read(struct vh_pci_device *pci, uint32_t offset, uint32_t bytes)
 {
-    struct virtio_pci *t = of(pci);
+    struct vh_virtio_pci *t = of(pci);
     uint32_t target = 0;
     uint32_t width = 0;
     (void)offset;
@@ -464,7 +439,7 @@ static void window_read(struct vh_pci_device *pci, uint32_t offset, uint32_t byt
 
 static void window_written(struct vh_pci_device *pci, uint32_t offset, uint32_t bytes)
 {
-    struct virtio_pci *t = of(pci);
+    struct vh_virtio_pci *t = of(pci);
     uint32_t target = 0;
     uint32_t width = 0;
     (void)offset;
@@ -490,7 +465,7 @@ static uint32_t add_capability(struct vh_pci_device *pci, uint8_t type, uint32_t
 }
 
 /* 112 of the 192 bytes that there are for capabilities: nothing can fail. */
-static void add_capabilities(struct virtio_pci *t)
+static void add_capabilities(struct vh_virtio_pci *t)
 {
     struct vh_pci_device *pci = &t->pci;
     const uint32_t stride = NOTIFY_STRIDE;
@@ -513,16 +488,16 @@ static void add_capabilities(struct virtio_pci *t)
 
 static void reset(struct vh_pci_device *pci)
 {
-    struct virtio_pci *t = of(pci);
+    struct vh_virtio_pci *t = of(pci);
     vh_virtio_lock(t->device);
     reset_registers(t);
     vh_virtio_unlock(t->device);
 }
 
-static void close_doorbells(struct virtio_pci *t)
+static void close_doorbells(struct vh_virtio_pci *t)
 {
     for (uint32_t i = 0; i < t->device->queue_count; i++) {
-        struct doorbell *doorbell = &t->doorbells[i];
+        struct vh_doorbell *doorbell = &t->doorbells[i];
         if (doorbell->source.fd >= 0) {
             vh_io_remove(t->pci.vm, &doorbell->source);
             (void)close(doorbell->source.fd);
@@ -533,7 +508,7 @@ static void close_doorbells(struct virtio_pci *t)
 
 static void destroy(struct vh_pci_device *pci)
 {
-    struct virtio_pci *t = of(pci);
+    struct vh_virtio_pci *t = of(pci);
     struct vh_virtio *device = t->device;
     vh_virtio_lock(device);
     device->ops->stop(device);
@@ -554,18 +529,18 @@ static const struct vh_pci_ops pci_ops = {
     .destroy = destroy,
 };
 
-static int32_t open_doorbells(struct virtio_pci *t, struct vmmhpc *vm, struct vmmhpc_error *err)
+static int32_t open_doorbells(struct vh_virtio_pci *t, struct vmmhpc *vm, struct vmmhpc_error *err)
 {
     struct vh_virtio *device = t->device;
     for (uint32_t i = 0; i < device->queue_count; i++) {
-        t->doorbells[i] = (struct doorbell){
+        t->doorbells[i] = (struct vh_doorbell){
             .pci = t,
             .vector = NO_VECTOR,
             .source = {.fd = -1, .ready = rung, .opaque = &t->doorbells[i]},
         };
     }
     for (uint32_t i = 0; i < device->queue_count; i++) {
-        struct doorbell *doorbell = &t->doorbells[i];
+        struct vh_doorbell *doorbell = &t->doorbells[i];
         doorbell->source.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (doorbell->source.fd < 0) {
             return vh_fail(err, VMMHPC_E_SYSCALL, errno, i, "cannot create an eventfd");
@@ -601,7 +576,7 @@ static uint32_t class_of(uint32_t id)
 int32_t vh_virtio_add(struct vmmhpc *vm, struct vh_virtio *device, uint32_t *id,
                       struct vmmhpc_error *err)
 {
-    struct virtio_pci *t = calloc(1, sizeof(*t));
+    struct vh_virtio_pci *t = calloc(1, sizeof(*t));
     if (t == NULL) {
         return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, sizeof(*t), "no memory for a device");
     }
@@ -619,9 +594,9 @@ int32_t vh_virtio_add(struct vmmhpc *vm, struct vh_virtio *device, uint32_t *id,
     t->pci = (struct vh_pci_device){
         .ops = &pci_ops,
         .vm = vm,
-        .vendor_device = (DEVICE_BASE + device->id) << 16 | VENDOR,
+        .vendor_device = (DEVICE_BASE + device->id) << 16 | VH_VIRTIO_VENDOR,
         .class_revision = class_of(device->id) | REVISION,
-        .subsystem = (DEVICE_BASE + device->id) << 16 | VENDOR,
+        .subsystem = (DEVICE_BASE + device->id) << 16 | VH_VIRTIO_VENDOR,
         .bar_bytes = {[BAR_REGISTERS] = BAR_BYTES, [BAR_MSIX] = PAGE_BYTES},
         .msix_vectors = device->queue_count + 1,
         .msix_bar = BAR_MSIX,

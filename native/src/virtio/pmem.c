@@ -185,6 +185,7 @@ int32_t vh_pmem_new(const struct vh_files *files, const struct vmmhpc_pmem *conf
     pmem->virtio.ops = &ops;
     pmem->virtio.name = "pmem";
     pmem->virtio.id = VH_VIRTIO_PMEM;
+    pmem->virtio.unsaved = pmem->read_only;
     pmem->virtio.queue_count = 1;
     pmem->virtio.queue_size[REQUESTS] = QUEUE_SIZE;
     pmem->virtio.config_bytes = CONFIG_BYTES;

@@ -74,6 +74,7 @@ struct vh_virtio {
     /** A file on the host does the work (vhost): kicks are not given to kick(); the device takes
      *  the queues' kick_fd and vh_virtio_call_fd() in start(). */
     bool kicked_elsewhere;
+    bool unsaved; /* it has state that no snapshot takes along: there are none */
 
     /* Kept by the transport. */
     struct vmmhpc *vm;

@@ -108,10 +108,10 @@ int32_t vh_queue_start(struct vh_virtqueue *queue, struct vh_memory *memory,
     if (queue->desc == NULL || queue->avail == NULL || queue->used == NULL) {
         return vh_fail(err, why.code, 0, why.value, "%s", why.text);
     }
-    queue->next_avail = 0;
-    queue->avail_idx = 0;
-    queue->next_used = 0;
-    queue->signalled_used = 0;
+    queue->next_avail = queue->base;
+    queue->avail_idx = queue->base;
+    queue->next_used = queue->base;
+    queue->signalled_used = queue->base;
     queue->signalled_valid = true;
     store(queue->used, RING_FLAGS, 0);
     arm(queue);

@@ -31,6 +31,7 @@ struct vh_virtqueue {
     uint64_t desc_gpa;
     uint64_t avail_gpa;
     uint64_t used_gpa;
+    uint16_t base; /* index of the first chain and of the first answer: 0, unless restored */
     /* From vh_queue_start() on. */
     struct vh_memory *memory;
     const void *desc;

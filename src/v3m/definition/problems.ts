@@ -6,11 +6,14 @@ import { formatPath, type ParsedDocument, type Path } from "./document.js";
 export class Problems {
   readonly #source: string;
   readonly #document: ParsedDocument;
+  readonly #hint: string | undefined;
   readonly #found: Problem[] = [];
 
-  constructor(source: string, document: ParsedDocument) {
+  /** @param hint where the form of the document is described; default: that of definitions */
+  constructor(source: string, document: ParsedDocument, hint?: string) {
     this.#source = source;
     this.#document = document;
+    this.#hint = hint;
   }
 
   add(path: Path, message: string, hint?: string): void {
@@ -34,6 +37,7 @@ export class Problems {
       throw new DefinitionError(
         this.#source,
         this.#found.toSorted((a, b) => order(a) - order(b)),
+        this.#hint,
       );
     }
   }

@@ -5,6 +5,7 @@ import { basename, resolve as resolvePath } from "node:path";
 import { didYouMean } from "../did-you-mean.js";
 import type { Path } from "./document.js";
 import type { Problems } from "./problems.js";
+import { type ImageLookup, namedImage } from "./resolve-image.js";
 import { resolveNics } from "./resolve-nics.js";
 import type { DefinitionInput } from "./schema.js";
 import type { NatRange, VmBoot, VmDefinition, VmDisk, VmMemory, VmModule, VmTopology } from "./types.js";
@@ -19,6 +20,8 @@ export interface ResolveOptions {
   readonly uuid?: string;
   /** Address ranges that other VMs of this host have. Default: none. */
   readonly takenRanges?: readonly NatRange[];
+  /** Where the images are that disks may name. Default: nowhere. */
+  readonly images?: ImageLookup;
 }
 
 const DEFAULTS = {
@@ -146,6 +149,7 @@ class Resolver {
 
   #disk(input: NonNullable<DefinitionInput["disks"]>[number], index: number): VmDisk {
     const disk = typeof input === "string" ? { path: input } : input;
+    const content = namedImage(disk, ["disks", index], this.#options.images, this.#problems);
     const readOnly = disk.readOnly ?? false;
     if (readOnly && disk.overlay !== undefined) {
       const hint = "leave readOnly away: below an overlay the disk is only read";
@@ -157,7 +161,7 @@ class Resolver {
     }
     return {
       id: disk.id ?? `disk${index}`,
-      path: this.#path(disk.path),
+      path: this.#path(disk.path ?? ""),
       format: disk.format ?? "raw",
       ...(disk.size === undefined
         ? {}
@@ -168,6 +172,7 @@ class Resolver {
         : { overlay: disk.overlay === "temporary" ? "temporary" : this.#path(disk.overlay) }),
       direct: disk.direct ?? false,
       ...(disk.serial === undefined ? {} : { serial: disk.serial }),
+      ...content,
     };
   }
 

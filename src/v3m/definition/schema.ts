@@ -74,7 +74,10 @@ const disk = z.union(
     path(),
     z.strictObject({
       id: identifier().optional().describe("default disk0, disk1, …"),
-      path: path().describe("image file, or block device"),
+      path: path().optional().describe("image file, or block device"),
+      image: text(NAME_PATTERN, NAME_HELP)
+        .optional()
+        .describe("instead of path: name of an image of the store (v2m image list)"),
       format: z.enum(["raw", "qcow2"]).optional().describe("default raw"),
       size: size().optional().describe("the image is made with this size where it does not exist"),
       readOnly: z.boolean().optional().describe("default false"),
@@ -85,7 +88,7 @@ const disk = z.union(
       serial: text("^[\\x20-\\x7e]{1,20}$", "1 to 20 printable ASCII characters").optional(),
     }),
   ],
-  { error: "give the path of an image, or path, format, size, readOnly, overlay, direct, serial" },
+  { error: "give the path of an image, or path or image, format, size, readOnly, overlay, direct, serial" },
 );
 
 const anyNic = {

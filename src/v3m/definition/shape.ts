@@ -42,13 +42,19 @@ function valueAt(root: unknown, path: Path): unknown {
   return path.reduce<unknown>((value, part) => (value as Record<string | number, unknown>)?.[part], root);
 }
 
+/** A document, and the JSON Schema that it is to follow. */
+interface Root {
+  readonly value: unknown;
+  readonly schema: () => Schema;
+}
+
 /** The keys that the mapping at a path may have. */
-function knownKeys(path: Path, root: unknown): string[] {
-  let schemas = branches(definitionJsonSchema() as Schema);
+function knownKeys(path: Path, root: Root): string[] {
+  let schemas = branches(root.schema());
   for (const part of path) {
     schemas = schemas.flatMap((schema) => step(schema, part));
   }
-  const value = valueAt(root, path);
+  const value = valueAt(root.value, path);
   const matching = schemas.filter((schema) => fits(schema, value));
   return [...new Set(matching.flatMap((schema) => Object.keys(schema.properties ?? {})))];
 }
@@ -89,7 +95,7 @@ function pathOf(issue: Issue, at: Path): Path {
   return [...at, ...issue.path.filter((part) => typeof part !== "symbol")];
 }
 
-function unknownKeys(keys: readonly string[], path: Path, root: unknown, problems: Problems): void {
+function unknownKeys(keys: readonly string[], path: Path, root: Root, problems: Problems): void {
   const known = knownKeys(path, root);
   for (const key of keys) {
     const meant = didYouMean(key, known);
@@ -98,9 +104,9 @@ function unknownKeys(keys: readonly string[], path: Path, root: unknown, problem
   }
 }
 
-function report(issue: Issue, at: Path, root: unknown, problems: Problems): void {
+function report(issue: Issue, at: Path, root: Root, problems: Problems): void {
   const path = pathOf(issue, at);
-  const value = valueAt(root, path);
+  const value = valueAt(root.value, path);
   const is = value === undefined ? "is missing" : `${describe(value)} is not valid here`;
   switch (issue.code) {
     case "unrecognized_keys":
@@ -146,14 +152,25 @@ function report(issue: Issue, at: Path, root: unknown, problems: Problems): void
   }
 }
 
+/**
+ * Check a value against any schema.
+ * @param jsonSchema the same as JSON Schema, for suggestions
+ * @returns the value, or undefined where problems were added
+ */
+export function checkAgainst<T>(
+  schema: z.ZodType<unknown, T>,
+  jsonSchema: () => object,
+  value: unknown,
+  problems: Problems,
+): T | undefined {
+  const result = schema.safeParse(value);
+  if (result.success) return value as T;
+  const root: Root = { value, schema: () => jsonSchema() as Schema };
+  for (const issue of result.error.issues) report(issue, [], root, problems);
+  return undefined;
+}
+
 /** @returns the document's value, or undefined where problems were added */
 export function checkShape(value: unknown, problems: Problems): DefinitionInput | undefined {
-  const result = definitionSchema.safeParse(value);
-  if (result.success) {
-    return result.data;
-  }
-  for (const issue of result.error.issues) {
-    report(issue, [], value, problems);
-  }
-  return undefined;
+  return checkAgainst<DefinitionInput>(definitionSchema, definitionJsonSchema, value, problems);
 }

@@ -62,6 +62,8 @@ export interface VmDisk {
   readonly id: string;
   /** An image file or a block device. */
   readonly path: string;
+  /** The image of the store that the definition names; `path`, `format` and `overlay` are its. */
+  readonly image?: string;
   readonly format: "raw" | "qcow2";
   /** Bytes, a multiple of 512: the image is made with this size where it does not exist. */
   readonly size?: number;

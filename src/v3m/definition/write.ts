@@ -41,11 +41,13 @@ function mapKey<T extends object>(value: T, key: keyof T & string, map: Mapper):
 
 /** The same definition with every path in it replaced. */
 export function mapPaths(input: DefinitionInput, map: Mapper): DefinitionInput {
-  const list = <T extends string | { path: string }>(items: readonly T[] | undefined): T[] | undefined =>
-    items?.map(
-      (item) =>
-        (typeof item === "string" ? map(item) : { ...(item as { path: string }), path: map(item.path) }) as T,
-    );
+  const list = <T extends string | { path?: string | undefined }>(
+    items: readonly T[] | undefined,
+  ): T[] | undefined =>
+    items?.map((item) => {
+      if (typeof item === "string") return map(item) as T;
+      return item.path === undefined ? item : ({ ...(item as object), path: map(item.path) } as T);
+    });
   const overlay: Mapper = (path) => (path === "temporary" ? path : map(path));
   let result = mapKey(mapKey(input, "cdrom", map), "kvm", map);
   const { boot, console: output } = result;

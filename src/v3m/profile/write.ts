@@ -26,6 +26,7 @@ function inexpressible(input: DefinitionInput, vm: VmDefinition): [path: string,
   vm.disks.forEach((disk, i) => {
     const at = `disks[${i}]`;
     refuse(`${at}.id`, i === 0 && disk.id !== "disk0", "the image of a profile has no id");
+    refuse(`${at}.image`, disk.image !== undefined, "a profile has paths of images");
     refuse(`${at}.format`, disk.format !== "raw", "images of a profile are raw");
     refuse(`${at}.size`, i > 0 && disk.size !== undefined, "only the image of a profile has a size");
     refuse(`${at}.size`, (disk.size ?? 0) % MIB !== 0, "a profile counts in MiB");

@@ -7,6 +7,8 @@ import type { World } from "./world.js";
 export interface Check {
   readonly feature: Feature;
   readonly name: string;
+  /** No machine runs: what the back end needs for those does not matter. */
+  readonly machineless?: true;
   /** What this place must have. */
   readonly needs?: readonly Capability[];
   /** @throws where the back end does not do it */

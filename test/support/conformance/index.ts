@@ -14,9 +14,11 @@ import { type Capability, missing, suite } from "../capabilities.js";
 import { BOOTS } from "./boots.js";
 import type { Check } from "./check.js";
 import { DEVICES } from "./devices.js";
+import { IMAGES } from "./images.js";
 import { networkState, setUpNetwork, tearDownNetwork } from "./network.js";
 import { NICS } from "./nics.js";
 import { checkRefusal } from "./refusals.js";
+import { SNAPSHOTS } from "./snapshots.js";
 import { ENDINGS, VERBS } from "./verbs.js";
 import { World } from "./world.js";
 
@@ -25,7 +27,15 @@ export { checkRefusal } from "./refusals.js";
 export { World } from "./world.js";
 
 /** In the order in which they run: those of the shared guest, its end, machines of their own. */
-export const CHECKS: readonly Check[] = [...DEVICES, ...NICS, ...VERBS, ...ENDINGS, ...BOOTS];
+export const CHECKS: readonly Check[] = [
+  ...DEVICES,
+  ...NICS,
+  ...VERBS,
+  ...ENDINGS,
+  ...SNAPSHOTS,
+  ...BOOTS,
+  ...IMAGES,
+];
 
 const saysNo = (matrix: CapabilityMatrix, feature: Feature) => matrix[feature].supported === "no";
 
@@ -61,7 +71,8 @@ export async function conformance(factory: V3mBackendFactory, options: Conforman
       if (network) tearDownNetwork();
     });
     for (const check of CHECKS.filter(({ feature }) => !saysNo(matrix, feature))) {
-      suite(check.feature, { needs: [...options.needs, ...(check.needs ?? [])] }, () => {
+      const needs = [...(check.machineless ? [] : options.needs), ...(check.needs ?? [])];
+      suite(check.feature, { needs }, () => {
         it(check.name, () => check.run(world));
       });
     }

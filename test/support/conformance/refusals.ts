@@ -93,7 +93,7 @@ function verb(feature: Feature, world: World): (() => Promise<unknown>)[] | unde
     case "image-from-cdrom":
       return [() => backend.createImage({ kind: "cdrom", from, machine, ...image })];
     case "image-from-packages":
-      return [() => backend.createImage({ kind: "packages", from: "base", machine, ...image })];
+      return [() => backend.createImage({ kind: "packages", from: "base", ...image })];
     case "snapshot":
       return [() => backend.snapshot(NAME, world.path("refused-snapshot"))];
     case "restore":

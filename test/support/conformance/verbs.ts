@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Checks of the verbs, in the order of a machine's life. */
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
-import { qemuImg } from "../../../src/v3m/images.js";
 import type { VmEvent } from "../../../src/vmm/backend.js";
 import type { Check } from "./check.js";
 import { networkState } from "./network.js";
@@ -305,24 +304,6 @@ export const ENDINGS: readonly Check[] = [
       await eventually(() => networkState() === before, "the end of its traces");
       expect((await world.backend.status("off")).state).toBe("stopped");
       await world.undefine("off");
-    },
-  },
-  {
-    feature: "image",
-    name: "empty images of both formats; one that is there is left alone",
-    async run(world) {
-      const raw = world.path("made.raw");
-      await world.backend.createImage({ kind: "empty", to: raw, format: "raw", size: 8 << 20 });
-      expect(statSync(raw).size).toBe(8 << 20);
-      const again = world.backend.createImage({ kind: "empty", to: raw, format: "raw", size: 1 << 20 });
-      await expect(again).rejects.toMatchObject({ code: "E_EXISTS" });
-      expect(statSync(raw).size).toBe(8 << 20);
-      const qcow2 = world.path("made.qcow2");
-      await world.backend.createImage({ kind: "empty", to: qcow2, format: "qcow2", size: 8 << 20 });
-      expect(JSON.parse(await qemuImg(["info", "--output=json", qcow2]))).toMatchObject({
-        format: "qcow2",
-        "virtual-size": 8 << 20,
-      });
     },
   },
 ];

@@ -19,18 +19,20 @@ import type {
 } from "../../../vmm/backend.js";
 import type { VmDefinition } from "../../definition/types.js";
 import type { UnsupportedError } from "../../errors.js";
-import { createEmptyImage } from "../../images.js";
+import { createEmptyImage, createFromCdrom, createFromPackages, exists } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
 import { isAlive } from "../../store/process-id.js";
 import { attach, attend, endSupervised, programEnded, readProcess } from "../../supervise/index.js";
+import { keepDisks, type WrittenFile, withKeptDisks, writtenFiles } from "../disk-copies.js";
 import { HypervisorError } from "../errors.js";
 import { refuseUnsupported, unsupported } from "../refuse.js";
 import { MACHINES } from "./arguments.js";
 import { checkBoot } from "./boot.js";
 import { capabilities } from "./capabilities.js";
-import { removeTemporaryOverlays } from "./disks.js";
+import { overlayPath, removeTemporaryOverlays } from "./disks.js";
 import { eventsOf, timeOf, vmEvent } from "./events.js";
 import type { QemuKind } from "./kind.js";
+import { saveState } from "./migration.js";
 import { probeQemu } from "./probe.js";
 import { Qmp, type QmpOptions } from "./qmp.js";
 import { type Directories, startMachine } from "./start.js";
@@ -170,18 +172,47 @@ export class QemuBackend implements Backend<VmDefinition> {
       case "empty":
         return await createEmptyImage(source.to, source.format, source.size, options);
       case "cdrom":
-        throw this.#no("image-from-cdrom");
+        return await createFromCdrom(this.type, true, source, options);
       case "packages":
-        throw this.#no("image-from-packages");
+        return await createFromPackages(source, options);
     }
   }
 
-  async snapshot(): Promise<void> {
-    throw this.#no("snapshot");
+  /** QEMU's stream in `machine`, copies of the disks in `disks`: of one moment, for which it is stopped. */
+  async snapshot(name: string, directory: string, options: OperationOptions = {}): Promise<void> {
+    const definition = await this.#host.definition(name);
+    const { runtime } = this.#directories(name);
+    const files = await this.#written(name, definition);
+    await using qmp = await this.#qmp(name, options);
+    const { running } = await qmp.execute<{ running: boolean }>("query-status", undefined, options);
+    if (running) await qmp.execute("stop", undefined, options);
+    try {
+      await mkdir(directory, { mode: 0o700 });
+      await saveState(qmp, join(runtime, "state.sock"), join(directory, "machine"), options);
+      await keepDisks(files, directory, options);
+    } catch (error) {
+      await rm(directory, { recursive: true, force: true });
+      throw error;
+    } finally {
+      if (running) await qmp.execute("cont");
+    }
+    await settled(runtime, running ? "running" : "paused");
   }
 
-  async restore(): Promise<void> {
-    throw this.#no("restore");
+  async restore(name: string, directory: string, options: OperationOptions = {}): Promise<void> {
+    const definition = await this.#host.definition(name);
+    const files = await this.#written(name, definition);
+    const from = join(directory, "machine");
+    if (!(await exists(from))) {
+      throw new HypervisorError("E_IO", `there is no snapshot in ${directory}`, {
+        hint: "correct the path",
+        errno: "ENOENT",
+      });
+    }
+    await this.cleanUp(name);
+    await withKeptDisks(files, directory, options, () =>
+      startMachine(this.#kind, definition, this.#directories(name), options, from),
+    );
   }
 
   async fork(): Promise<readonly string[]> {
@@ -190,6 +221,14 @@ export class QemuBackend implements Backend<VmDefinition> {
 
   async migrate(): Promise<void> {
     throw this.#no("migrate");
+  }
+
+  async #written(name: string, definition: VmDefinition): Promise<WrittenFile[]> {
+    const { state } = this.#directories(name);
+    return await writtenFiles(definition, (index) => {
+      const disk = definition.disks[index];
+      return disk === undefined ? undefined : overlayPath(disk, state);
+    });
   }
 
   #directories(name: string): Directories {
@@ -233,7 +272,8 @@ export class QemuBackend implements Backend<VmDefinition> {
   async #pressPowerButton(name: string, signal: AbortSignal | undefined): Promise<void> {
     await using qmp = await this.#qmp(name, { signal });
     const { status } = await qmp.execute<{ status: string }>("query-status", undefined, { signal });
-    if (status === "paused" || status === "prelaunch") await qmp.execute("cont", undefined, { signal });
+    if (["paused", "prelaunch", "postmigrate"].includes(status))
+      await qmp.execute("cont", undefined, { signal });
     await qmp.execute("system_powerdown", undefined, { signal });
   }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Disks of a definition: their files on the host, and what QEMU is told about them. */
-import { rm, stat } from "node:fs/promises";
+import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { looksLikeOverlay } from "../../../images/overlay-file.js";
 import type { OperationOptions } from "../../../vmm/backend.js";
 import type { VmDefinition, VmDisk } from "../../definition/types.js";
 import { createEmptyImage, createOverlay, exists } from "../../images.js";
@@ -18,12 +19,14 @@ export function overlayPath(disk: VmDisk, stateDirectory: string): string | unde
 /**
  * Make the images and overlays that are not there yet; a temporary overlay is made anew.
  * @param made gets the path of each file that was made, also where it fails
+ * @param kept temporary overlays are those of a snapshot
  */
 export async function prepareDisks(
   definition: VmDefinition,
   stateDirectory: string,
   made: MadeFiles,
   options: OperationOptions,
+  kept = false,
 ): Promise<void> {
   for (const disk of definition.disks) {
     if (!(await exists(disk.path))) {
@@ -33,16 +36,30 @@ export async function prepareDisks(
     }
     const overlay = overlayPath(disk, stateDirectory);
     if (overlay !== undefined) {
-      if (disk.overlay === "temporary") await rm(overlay, { force: true });
+      if (disk.overlay === "temporary" && !kept) await rm(overlay, { force: true });
       if (!(await exists(overlay))) {
         await createOverlay(overlay, disk, options);
         made.push(overlay);
-      }
+      } else await refuseOverlay(disk, overlay);
     }
   }
   if (definition.cdrom !== undefined && !(await exists(definition.cdrom))) {
     throw missing("the CD-ROM", definition.cdrom);
   }
+}
+
+/** @throws HypervisorError E_UNSUPPORTED for an overlay of VMM-HPC's */
+async function refuseOverlay(disk: VmDisk, path: string): Promise<void> {
+  const file = await open(path, "r");
+  try {
+    if (!(await looksLikeOverlay(file))) return;
+  } finally {
+    await file.close();
+  }
+  const name = disk.image ?? "IMAGE";
+  throw new HypervisorError("E_UNSUPPORTED", `disk ${disk.id}: ${path} is an overlay of VMM-HPC's`, {
+    hint: `v2m image convert ${name} NEW --to qcow2 makes a disk that QEMU knows`,
+  });
 }
 
 /** Remove the overlays that are not to outlive the machine. */

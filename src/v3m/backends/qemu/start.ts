@@ -11,6 +11,7 @@ import { HypervisorError } from "../errors.js";
 import { CONSOLE_FD, EVENTS_FD, QMP_FD, qemuArguments } from "./arguments.js";
 import { type MadeFiles, prepareDisks } from "./disks.js";
 import type { QemuKind } from "./kind.js";
+import { loadState } from "./migration.js";
 import { pinVcpus } from "./pin.js";
 import { Qmp } from "./qmp.js";
 import { STOPPING, settled } from "./status.js";
@@ -26,12 +27,17 @@ export interface Directories {
   readonly runtime: string;
 }
 
-/** What the last machine of this name left is gone. @throws V3mError; nothing is left then */
+/**
+ * What the last machine of this name left is gone.
+ * @param from a file that `saveState` wrote: it goes on from there
+ * @throws V3mError; nothing is left then
+ */
 export async function startMachine(
   kind: QemuKind,
   definition: VmDefinition,
   directories: Directories,
   options: OperationOptions = {},
+  from?: string,
 ): Promise<void> {
   const made: MadeFiles = [];
   let taps: Taps | undefined;
@@ -39,9 +45,9 @@ export async function startMachine(
     await mkdir(directories.state, { recursive: true, mode: 0o700 });
     await rm(directories.runtime, { recursive: true, force: true });
     await mkdir(directories.runtime, { recursive: true, mode: 0o700 });
-    await prepareDisks(definition, directories.state, made, options);
+    await prepareDisks(definition, directories.state, made, options, from !== undefined);
     taps = await openTaps(definition.nics, options);
-    await launch(kind, definition, directories, taps, options);
+    await launch(kind, definition, directories, taps, options, from);
     taps.close();
   } catch (error) {
     taps?.close();
@@ -57,13 +63,18 @@ async function launch(
   definition: VmDefinition,
   { state, runtime }: Directories,
   taps: Taps,
-  { signal, onProgress }: OperationOptions,
+  options: OperationOptions,
+  from: string | undefined,
 ): Promise<void> {
   const { console } = definition;
+  const { signal, onProgress } = options;
   onProgress?.({ what: "starting QEMU", done: 0, total: 2 });
   await using qemu = await startSupervised({
     directory: runtime,
-    argv: await qemuArguments(kind, definition, state),
+    argv: [
+      ...(await qemuArguments(kind, definition, state)),
+      ...(from === undefined ? [] : ["-incoming", "defer"]),
+    ],
     channels: [
       {
         name: "console",
@@ -93,6 +104,7 @@ async function launch(
   try {
     onProgress?.({ what: "starting QEMU", done: 1, total: 2 });
     await pinVcpus(qmp, definition.pin, { signal });
+    if (from !== undefined) await loadState(qmp, join(runtime, "state.sock"), from, options);
     await qmp.execute("cont", undefined, { signal });
     await settled(runtime, "running");
     await qemu.release();

@@ -58,7 +58,9 @@ async function alive(directory: string, course: Course, pid: number): Promise<Vm
   if (why === "internal-error") {
     return { state: "crashed", detail: "the CPU came into a state that KVM cannot run", pid };
   }
-  return { state: "paused", pid, ...(why === "paused" ? {} : { detail: `QEMU says: ${why}` }) };
+  // After a snapshot it stands still as it does in a pause.
+  const plain = why === "paused" || why === "postmigrate";
+  return { state: "paused", pid, ...(plain ? {} : { detail: `QEMU says: ${why}` }) };
 }
 
 async function askWhy(directory: string): Promise<string> {

@@ -18,11 +18,13 @@ import type {
   VmStatus,
 } from "../../../vmm/backend.js";
 import { Machine } from "../../../vmm/machine.js";
+import { readSnapshot, verifySnapshot } from "../../../vmm/snapshot.js";
 import type { VmDefinition } from "../../definition/types.js";
 import type { UnsupportedError } from "../../errors.js";
-import { createEmptyImage } from "../../images.js";
+import { createEmptyImage, createFromCdrom, createFromPackages } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
 import { endSupervised, killProcess, processEnded } from "../../supervise/index.js";
+import { keepDisks, type WrittenFile, withKeptDisks, writtenFiles } from "../disk-copies.js";
 import { HypervisorError } from "../errors.js";
 import { refuseUnsupported, unsupported } from "../refuse.js";
 import { CAPABILITIES } from "./capabilities.js";
@@ -151,18 +153,47 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
       case "empty":
         return await createEmptyImage(source.to, source.format, source.size, options);
       case "cdrom":
-        throw this.#no("image-from-cdrom");
+        return await createFromCdrom(this.type, false, source, options);
       case "packages":
-        throw this.#no("image-from-packages");
+        return await createFromPackages(source, options);
     }
   }
 
-  async snapshot(): Promise<void> {
-    throw this.#no("snapshot");
+  /** The machine's state in `machine`, copies of its disks in `disks`: of one moment, for which it is paused. */
+  async snapshot(name: string, directory: string, options: OperationOptions = {}): Promise<void> {
+    const definition = await this.#host.definition(name);
+    const files = await this.#written(definition);
+    await this.#with(name, async (machine) => {
+      const ran = machine.state === "running";
+      if (ran) await machine.pause();
+      try {
+        await mkdir(directory, { mode: 0o700 });
+        options.onProgress?.({ what: "writing memory", done: 0, total: 2 });
+        await machine.snapshot(join(directory, "machine"));
+        options.signal?.throwIfAborted();
+        await keepDisks(files, directory, options);
+      } catch (error) {
+        await rm(directory, { recursive: true, force: true });
+        throw error;
+      } finally {
+        if (ran) machine.resume();
+      }
+    });
   }
 
-  async restore(): Promise<void> {
-    throw this.#no("restore");
+  async verifySnapshot(directory: string): Promise<void> {
+    await verifySnapshot(join(directory, "machine"));
+  }
+
+  async restore(name: string, directory: string, options: OperationOptions = {}): Promise<void> {
+    const definition = await this.#host.definition(name);
+    const files = await this.#written(definition);
+    const from = join(directory, "machine");
+    readSnapshot(from); // damaged ones are refused before a disk is touched
+    await this.cleanUp(name);
+    await withKeptDisks(files, directory, options, () =>
+      startMachine(definition, this.#directories(name), options, from),
+    );
   }
 
   async fork(): Promise<readonly string[]> {
@@ -171,6 +202,13 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
 
   async migrate(): Promise<void> {
     throw this.#no("migrate");
+  }
+
+  async #written(definition: VmDefinition): Promise<WrittenFile[]> {
+    return await writtenFiles(definition, (index) => {
+      const overlay = definition.disks[index]?.overlay;
+      return overlay === "temporary" ? undefined : overlay;
+    });
   }
 
   #directories(name: string): Directories {

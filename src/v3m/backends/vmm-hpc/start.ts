@@ -20,11 +20,16 @@ const STEPS = 3;
 /** Of the process that serves a translated network, and removes it when the machine has ended. */
 export const keeperDirectory = (runtime: string) => join(runtime, "network");
 
-/** What the last machine of this name left is gone. @throws V3mError; nothing is left then */
+/**
+ * What the last machine of this name left is gone.
+ * @param from directory of a snapshot's machine: it goes on from there
+ * @throws V3mError; nothing is left then
+ */
 export async function startMachine(
   definition: VmDefinition,
   { state, runtime }: Directories,
   { signal, onProgress }: OperationOptions = {},
+  from?: string,
 ): Promise<void> {
   const made: string[] = [];
   let taps: Taps | undefined;
@@ -42,7 +47,11 @@ export async function startMachine(
     taps = await openTaps(definition.nics, signal === undefined ? {} : { signal });
     step(1);
     const options = await machineOptions(definition, taps.fds);
-    machine = await Machine.spawn(options, monitorOptions(definition, runtime));
+    const monitor = monitorOptions(definition, runtime);
+    machine =
+      from === undefined
+        ? await Machine.spawn(options, monitor)
+        : await Machine.restore(from, options, monitor);
     step(2);
     const { pid } = machine.monitorInfo();
     await recordMonitor(runtime, pid);

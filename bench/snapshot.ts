@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * `npm run bench:snapshot`: how long it takes to restore a Linux guest at work, from the request to its next word on the
+ * console, with VMM-HPC and with QEMU under KVM, each with little and with much RAM. On this host's KVM where Linux guests
+ * run on it, else inside the nested machine. See docs/benchmarks.md.
+ */
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import { guestInitramfs } from "../harness/initramfs.js";
+import { ensureKernel } from "../harness/kernels.js";
+import { builtinRegistry } from "../src/v3m/builtin.js";
+import { definitionFrom, resolveSource } from "../src/v3m/definition/load.js";
+import type { VmDefinition } from "../src/v3m/definition/types.js";
+import type { V3mBackend } from "../src/v3m/registry.js";
+import { type Environment, environment } from "./lib/environment.js";
+import { readOptions } from "./lib/options.js";
+import { INSIDE, runGuestBenchmark } from "./lib/place.js";
+import { Results } from "./lib/results.js";
+import { rotated, short, summarize } from "./lib/statistics.js";
+import { table } from "./lib/table.js";
+
+const USAGE = `usage: npm run bench:snapshot -- [--rounds N | --quick] [--results DIR]
+  --rounds N     alternated rounds, after one that warms up (default 7)
+  --quick        3 rounds
+  --results DIR  where bench-snapshot.json goes (default: results)
+`;
+/** Most of a large guest's RAM is never touched: what is restored is the same as in the small one. */
+const MEMORY = ["256M", "1G"] as const;
+const TYPES = ["VMM-HPC", "Kvm"] as const;
+const TICKING = "while :; do echo tick; usleep 10000; done\n";
+const SECONDS_PER_ROUND = 120;
+/** Restoring takes at most this part of QEMU's time, with the larger RAM. */
+const GOAL = 0.25;
+
+interface Row {
+  readonly type: string;
+  readonly memory: string;
+  /** Seconds. */
+  readonly save: number;
+  readonly restore: number[];
+}
+
+interface SnapshotResult {
+  readonly schema: "v3m-bench-snapshot/1";
+  readonly machine: Environment;
+  readonly host: Environment | null;
+  readonly rounds: number;
+  readonly rows: readonly Row[];
+}
+
+const options = readOptions(USAGE, [INSIDE]);
+const results = new Results(options.results, "snapshot");
+const say = (text: string) => process.stderr.write(`[bench:snapshot] ${text}\n`);
+const seconds = (since: bigint) => Number(process.hrtime.bigint() - since) / 1e9;
+
+async function prepare(): Promise<{ readonly kernel: string; readonly initrd: string }> {
+  return { kernel: (await ensureKernel("cloud")).bzImage, initrd: await guestInitramfs({}) };
+}
+
+/** Until the console has said it. */
+function said(stream: Duplex, text: string): Promise<void> {
+  let all = "";
+  return new Promise((resolve, reject) => {
+    stream.on("data", (chunk: Buffer) => {
+      all += chunk.toString("latin1");
+      if (all.includes(text)) resolve();
+    });
+    stream.once("close", () => reject(new Error(`the console ended before ${text}: ${all.slice(-500)}`)));
+  });
+}
+
+/** A guest at work, saved. @returns how long that took */
+async function keep(backend: V3mBackend, name: string, directory: string): Promise<number> {
+  await backend.start(name);
+  const console = await backend.console(name);
+  await said(console, "/ # ");
+  const ticking = said(console, "tick\r\ntick");
+  console.write(TICKING);
+  await ticking;
+  await backend.pause(name);
+  const begin = process.hrtime.bigint();
+  await backend.snapshot(name, directory);
+  const taken = seconds(begin);
+  await backend.stop(name, { force: true });
+  console.destroy();
+  return taken;
+}
+
+async function restore(backend: V3mBackend, name: string, directory: string): Promise<number> {
+  const begin = process.hrtime.bigint();
+  await backend.restore(name, directory);
+  const console = await backend.console(name);
+  await said(console, "tick");
+  const taken = seconds(begin);
+  await backend.stop(name, { force: true });
+  console.destroy();
+  return taken;
+}
+
+async function measureHere(): Promise<SnapshotResult> {
+  const boot = await prepare();
+  const work = mkdtempSync(join(tmpdir(), "v3m-bench-snapshot-"));
+  const definitions = new Map<string, VmDefinition>();
+  const registry = builtinRegistry();
+  for (const name of ["state", "run"]) mkdirSync(join(work, name));
+  const host = {
+    definition: async (name: string) => definitions.get(name) as VmDefinition,
+    stateDirectory: (name: string) => join(work, "state", name),
+    runtimeDirectory: (name: string) => join(work, "run", name),
+  };
+  try {
+    const contenders: { row: Row; backend: V3mBackend; name: string; directory: string }[] = [];
+    for (const type of TYPES) {
+      const backend = await registry.get(type, host);
+      for (const memory of MEMORY) {
+        const name = `${type}-${memory}`.toLowerCase();
+        const source = definitionFrom({
+          name,
+          type,
+          memory,
+          boot: { ...boot, cmdline: "console=ttyS0 quiet" },
+        });
+        const definition = resolveSource(source);
+        definitions.set(name, definition);
+        await backend.define(definition);
+        const directory = join(work, `snapshot-${name}`);
+        const save = await keep(backend, name, directory);
+        say(`${type}, ${memory}: saved in ${short(save)} s`);
+        contenders.push({ row: { type, memory, save, restore: [] }, backend, name, directory });
+      }
+    }
+    for (let round = 0; round <= options.rounds; round++) {
+      for (const { row, backend, name, directory } of rotated(contenders, round)) {
+        const taken = await restore(backend, name, directory);
+        const which = round === 0 ? "warm-up" : `round ${round}/${options.rounds}`;
+        say(`${which}: ${row.type}, ${row.memory}: ${short(taken)} s`);
+        if (round > 0) row.restore.push(taken);
+      }
+    }
+    return {
+      schema: "v3m-bench-snapshot/1",
+      machine: environment(),
+      host: null,
+      rounds: options.rounds,
+      rows: contenders.map(({ row }) => row),
+    };
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+function describe({ rows }: SnapshotResult): string {
+  const restored = (type: string) =>
+    summarize(rows.find((row) => row.type === type && row.memory === "1G")?.restore ?? []).median;
+  const ratio = restored("VMM-HPC") / restored("Kvm");
+  const lines = rows.map(({ type, memory, save, restore: times }) => {
+    const { median, min, max } = summarize(times);
+    return [`${type}, ${memory}`, short(save), short(median), `${short(min)} to ${short(max)}`];
+  });
+  return [
+    table(["seconds", "save", "restore to the next word", "range"], lines),
+    "",
+    `restore of 1 GiB: ${short(ratio)} of QEMU's time (goal: at most ${GOAL})`,
+  ].join("\n");
+}
+
+await runGuestBenchmark(options, results, {
+  say,
+  prepare,
+  measure: measureHere,
+  show: (result: SnapshotResult) => {
+    results.writeJson(result);
+    process.stdout.write(`\n${describe(result)}\n\n${results.path("json")}\n`);
+  },
+  secondsPerRound: SECONDS_PER_ROUND,
+  memoryMiB: 4096,
+});

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Snapshots as directories: made beside their place, durable before they are moved there. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "snapshot.h"
+
+#define STATE "state"
+#define MEMORY "memory"
+
+static int32_t io_failed(struct vmmhpc_error *err, const char *what, const char *path)
+{
+    int failed = errno;
+    return vh_fail(err, failed == EACCES || failed == EPERM ? VMMHPC_E_PERMISSION : VMMHPC_E_IO,
+                   failed, 0, "cannot %s %.120s: %s", what, path, vh_errno_text(failed));
+}
+
+/* A temporary directory, open, and the files in it. */
+struct draft {
+    const char *path; /* where it is to be */
+    char *name;       /* where it is */
+    int parent_fd;
+    int fd;
+    int state_fd;
+    int memory_fd;
+};
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0) {
+        (void)close(*fd);
+        *fd = -1;
+    }
+}
+
+static int32_t draft_open(struct draft *draft, const char *path, struct vmmhpc_error *err)
+{
+    struct stat info;
+    size_t length = strlen(path);
+    *draft =
+        (struct draft){.path = path, .parent_fd = -1, .fd = -1, .state_fd = -1, .memory_fd = -1};
+    while (length > 1 && path[length - 1] == '/') {
+        length--;
+    }
+    if (lstat(path, &info) == 0) {
+        errno = EEXIST;
+        return io_failed(err, "make", path);
+    }
+    draft->name = malloc(length + sizeof(".XXXXXX"));
+    char *parent = malloc(length + 3);
+    if (draft->name == NULL || parent == NULL) {
+        free(parent);
+        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, length, "no memory for a path");
+    }
+    memcpy(draft->name, path, length);
+    memcpy(draft->name + length, ".XXXXXX", sizeof(".XXXXXX"));
+    memcpy(parent, path, length);
+    parent[length] = '\0';
+    char *slash = strrchr(parent, '/');
+    if (slash == NULL) {
+        memcpy(parent, ".", 2);
+    } else {
+        slash[slash == parent ? 1 : 0] = '\0';
+    }
+    draft->parent_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(parent);
+    if (draft->parent_fd < 0 || mkdtemp(draft->name) == NULL) {
+        int32_t status = io_failed(err, "make a directory beside", path);
+        free(draft->name);
+        draft->name = NULL;
+        return status;
+    }
+    draft->fd = open(draft->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (draft->fd >= 0) {
+        const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
+        draft->state_fd = openat(draft->fd, STATE, flags, 0600);
+        draft->memory_fd = openat(draft->fd, MEMORY, flags, 0600);
+    }
+    return draft->state_fd >= 0 && draft->memory_fd >= 0 ? VMMHPC_OK
+                                                         : io_failed(err, "make files in", path);
+}
+
+/* On the disk before it has its name; never to be written again. */
+static int32_t draft_publish(const struct draft *draft, struct vmmhpc_error *err)
+{
+    if (fchmod(draft->state_fd, 0400) != 0 || fchmod(draft->memory_fd, 0400) != 0 ||
+        fsync(draft->state_fd) != 0 || fsync(draft->memory_fd) != 0 || fsync(draft->fd) != 0 ||
+        rename(draft->name, draft->path) != 0) {
+        return io_failed(err, "finish", draft->path);
+    }
+    (void)fsync(draft->parent_fd);
+    return VMMHPC_OK;
+}
+
+static void draft_close(struct draft *draft, bool published)
+{
+    if (draft->fd >= 0 && !published) {
+        (void)unlinkat(draft->fd, STATE, 0);
+        (void)unlinkat(draft->fd, MEMORY, 0);
+    }
+    if (draft->name != NULL && !published) {
+        (void)rmdir(draft->name);
+    }
+    close_fd(&draft->state_fd);
+    close_fd(&draft->memory_fd);
+    close_fd(&draft->fd);
+    close_fd(&draft->parent_fd);
+    free(draft->name);
+}
+
+int32_t vmmhpc_snapshot_save(struct vmmhpc *vm, const char *path, const void *note,
+                             uint64_t note_bytes, struct vmmhpc_error *err)
+{
+    struct draft draft;
+    if (vm == NULL || path == NULL || path[0] == '\0') {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "no machine, or no path");
+    }
+    int32_t status = draft_open(&draft, path, err);
+    if (status == VMMHPC_OK) {
+        status = vmmhpc_snapshot_write(vm, draft.state_fd, draft.memory_fd, note, note_bytes, err);
+    }
+    if (status == VMMHPC_OK) {
+        status = draft_publish(&draft, err);
+    }
+    draft_close(&draft, status == VMMHPC_OK);
+    return status;
+}
+
+/* ------------------------------------------------------------------ reading */
+
+static int32_t open_part(const char *path, const char *name, int *fd, struct vmmhpc_error *err)
+{
+    int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0) {
+        return io_failed(err, "open the snapshot", path);
+    }
+    /* O_NONBLOCK: a FIFO is to be refused, not waited for. */
+    *fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int32_t status = *fd >= 0 ? VMMHPC_OK : io_failed(err, "open the snapshot", path);
+    (void)close(directory);
+    return status;
+}
+
+static int32_t open_both(const char *path, int *state_fd, int *memory_fd, struct vmmhpc_error *err)
+{
+    *state_fd = -1;
+    *memory_fd = -1;
+    if (path == NULL) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "no path");
+    }
+    int32_t status = open_part(path, STATE, state_fd, err);
+    return status == VMMHPC_OK ? open_part(path, MEMORY, memory_fd, err) : status;
+}
+
+int32_t vmmhpc_snapshot_restore(struct vmmhpc *vm, const char *path, uint32_t flags,
+                                struct vmmhpc_error *err)
+{
+    int state_fd = -1;
+    int memory_fd = -1;
+    int32_t status = open_both(path, &state_fd, &memory_fd, err);
+    if (status == VMMHPC_OK) {
+        status = vmmhpc_snapshot_load(vm, state_fd, memory_fd, flags, err);
+    }
+    close_fd(&state_fd);
+    close_fd(&memory_fd);
+    return status;
+}
+
+int32_t vmmhpc_snapshot_read(const char *path, struct vmmhpc_snapshot_info *info, void *note,
+                             uint64_t capacity, struct vmmhpc_error *err)
+{
+    struct vh_snap_reader reader;
+    int fd = -1;
+    if (path == NULL || info == NULL || info->size != sizeof(*info)) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, 0,
+                       "no path, or struct vmmhpc_snapshot_info has another size");
+    }
+    int32_t status = open_part(path, STATE, &fd, err);
+    if (status != VMMHPC_OK) {
+        return status;
+    }
+    status = vh_snap_open_file(&reader, fd, err);
+    if (status == VMMHPC_OK) {
+        status = vh_snap_info(&reader, info, err);
+    }
+    if (status == VMMHPC_OK && note != NULL) {
+        size_t bytes = 0;
+        const void *found = vh_snap_find(&reader, VH_SNAP_NOTE, 0, &bytes);
+        if (found != NULL) {
+            memcpy(note, found, bytes < capacity ? bytes : capacity);
+        }
+    }
+    vh_snap_close(&reader);
+    (void)close(fd);
+    return status;
+}
+
+int32_t vmmhpc_snapshot_verify(const char *path, struct vmmhpc_error *err)
+{
+    struct vh_snap_reader reader;
+    int state_fd = -1;
+    int memory_fd = -1;
+    int32_t status = open_both(path, &state_fd, &memory_fd, err);
+    if (status == VMMHPC_OK) {
+        status = vh_snap_open_file(&reader, state_fd, err);
+        if (status == VMMHPC_OK) {
+            status = vh_snap_verify_memory(memory_fd, &reader, err);
+        }
+        vh_snap_close(&reader);
+    }
+    close_fd(&state_fd);
+    close_fd(&memory_fd);
+    return status;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of a machine's state, each in its file: saved to a writer, loaded from a reader. While
+ * they are, the machine's lock is held, no vCPU runs and no device is served. */
+#ifndef VH_SNAPSHOT_H
+#define VH_SNAPSHOT_H
+
+#include "format.h"
+#include "machine.h"
+#include "snapshot_hooks.h"
+
+/* Of guest RAM: what VH_SNAP_MEMORY holds, for each region. They lie one behind the other in the
+ * `memory` file, in the order of the machine's regions. */
+struct vh_snap_region {
+    uint64_t bytes;
+    uint64_t data_bytes; /* of it in pages that are not all zeroes */
+    uint32_t crc;        /* CRC-32C of those pages, each with its number before it */
+    uint32_t reserved;
+};
+
+/* ---- memory.c */
+
+/** Write guest RAM to fd; its description to the writer. */
+int32_t vh_snap_save_memory(const struct vmmhpc *vm, int fd, struct vh_snap_writer *writer,
+                            struct vmmhpc_error *err);
+/** Check that the machine has the same regions, and map the file over them. */
+int32_t vh_snap_load_memory(struct vmmhpc *vm, int fd, const struct vh_snap_reader *reader,
+                            struct vmmhpc_error *err);
+/** Read all of the file and compare it with the checksums. */
+int32_t vh_snap_verify_memory(int fd, const struct vh_snap_reader *reader,
+                              struct vmmhpc_error *err);
+/** The regions that a file describes, checked: their number, and *regions points into the file. */
+int32_t vh_snap_regions(const struct vh_snap_reader *reader, const struct vh_snap_region **regions,
+                        uint32_t *count, struct vmmhpc_error *err);
+
+/* ---- machine.c */
+
+int32_t vh_snap_save_machine(const struct vmmhpc *vm, struct vh_snap_writer *writer,
+                             struct vmmhpc_error *err);
+/** E_INVALID where the machine is another one. */
+int32_t vh_snap_check_machine(const struct vmmhpc *vm, const struct vh_snap_reader *reader,
+                              struct vmmhpc_error *err);
+/** What the snapshot says of itself. */
+int32_t vh_snap_info(const struct vh_snap_reader *reader, struct vmmhpc_snapshot_info *info,
+                     struct vmmhpc_error *err);
+/** The generation ID of the new machine, and the kind of its kernel. */
+int32_t vh_snap_load_machine(struct vmmhpc *vm, const struct vh_snap_reader *reader,
+                             struct vmmhpc_error *err);
+
+/* ---- vcpu.c, cpuid.c, msrs.c */
+
+int32_t vh_snap_save_vcpu(const struct vh_vcpu *vcpu, struct vh_snap_writer *writer,
+                          struct vmmhpc_error *err);
+int32_t vh_snap_load_vcpu(const struct vh_vcpu *vcpu, const struct vh_snap_reader *reader,
+                          struct vmmhpc_error *err);
+int32_t vh_snap_save_cpuid(const struct vh_vcpu *vcpu, struct vh_snap_writer *writer,
+                           struct vmmhpc_error *err);
+/** E_UNSUPPORTED where the guest was told of a feature that this host's CPU lacks; else it is told
+ *  the same again. */
+int32_t vh_snap_load_cpuid(const struct vh_vcpu *vcpu, const struct vh_snap_reader *reader,
+                           struct vmmhpc_error *err);
+int32_t vh_snap_save_msrs(const struct vh_vcpu *vcpu, struct vh_snap_writer *writer,
+                          struct vmmhpc_error *err);
+int32_t vh_snap_load_msrs(const struct vh_vcpu *vcpu, const struct vh_snap_reader *reader,
+                          struct vmmhpc_error *err);
+
+/* ---- chip.c: interrupt controllers, kvmclock, TSC */
+
+int32_t vh_snap_save_chips(const struct vmmhpc *vm, struct vh_snap_writer *writer,
+                           struct vmmhpc_error *err);
+int32_t vh_snap_load_chips(const struct vmmhpc *vm, const struct vh_snap_reader *reader,
+                           struct vmmhpc_error *err);
+/** The guest's clocks as they were when it was paused. */
+int32_t vh_snap_save_time(const struct vmmhpc *vm, struct vh_snap_writer *writer,
+                          struct vmmhpc_error *err);
+/** They stand still until the machine is started. Before MSRs are loaded. */
+int32_t vh_snap_load_time(struct vmmhpc *vm, const struct vh_snap_reader *reader,
+                          struct vmmhpc_error *err);
+
+/* ---- uart.c */
+
+void vh_snap_save_uart(struct vmmhpc *vm, struct vh_snap_writer *writer);
+int32_t vh_snap_load_uart(struct vmmhpc *vm, const struct vh_snap_reader *reader,
+                          struct vmmhpc_error *err);
+
+/* ---- pci.c, virtio.c */
+
+/** Wait until no device has a request under way. */
+int32_t vh_snap_drain(struct vmmhpc *vm, struct vmmhpc_error *err);
+int32_t vh_snap_save_devices(struct vmmhpc *vm, struct vh_snap_writer *writer,
+                             struct vmmhpc_error *err);
+/** Last: interrupts arrive from here on. */
+int32_t vh_snap_load_devices(struct vmmhpc *vm, const struct vh_snap_reader *reader, uint32_t flags,
+                             struct vmmhpc_error *err);
+struct vh_virtio_pci;
+/** The virtio device behind a function, or NULL. */
+struct vh_virtio_pci *vh_snap_virtio_of(struct vh_pci_device *pci);
+int32_t vh_snap_drain_virtio(struct vh_virtio_pci *device, struct vmmhpc_error *err);
+int32_t vh_snap_save_virtio(struct vh_virtio_pci *device, struct vh_snap_writer *writer,
+                            struct vmmhpc_error *err);
+/** Registers, queues, and the device itself; it is started where it was. */
+int32_t vh_snap_load_virtio(struct vh_virtio_pci *device, const struct vh_snap_reader *reader,
+                            uint32_t flags, struct vmmhpc_error *err);
+/** Look at all queues again, and have the driver look, too: what was signalled when the machine
+ *  was paused may have been on its way. */
+void vh_snap_wake_virtio(struct vh_virtio_pci *device);
+
+#endif

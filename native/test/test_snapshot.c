@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Snapshots of machines without KVM: what comes back, and what is refused. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "format.h"
+#include "pci_driver.h"
+#include "tap.h"
+#include "vmmhpc_snapshot.h"
+
+struct rig {
+    struct vmmhpc *vm;
+    struct vh_virtio *device;
+    int state_fd;
+    int memory_fd;
+    struct vmmhpc_error err;
+};
+
+static struct vmmhpc *machine(struct vh_virtio **device)
+{
+    struct vmmhpc *vm = machine_rig_new(4);
+    (void)pthread_mutex_init(&vm->uart.lock, NULL);
+    *device = machine_rig_echo(vm);
+    CHECK(*device != NULL);
+    return vm;
+}
+
+/* A machine with a device in use and something in RAM and UART, paused and saved. */
+static struct rig saved(bool msix)
+{
+    struct rig rig = {.err = {.size = sizeof(rig.err)}};
+    rig.vm = machine(&rig.device);
+    rig.state_fd = memfd_create("state", MFD_CLOEXEC);
+    rig.memory_fd = memfd_create("memory", MFD_CLOEXEC);
+    (void)driver_bring_up(rig.vm, msix);
+    driver_offer(rig.vm, 0);
+    driver_out(rig.vm, driver_bar(rig.vm, 0) + DRIVER_NOTIFY, 2, 0);
+    machine_rig_serve(rig.vm);
+    rig.vm->uart.connected = true;
+    (void)vh_uart_access(&rig.vm->uart, 0, 0, 1, VMMHPC_ACCESS_WRITE, 'x');
+    (void)vh_uart_access(&rig.vm->uart, 0, 7, 1, VMMHPC_ACCESS_WRITE, 0x5a);
+    memset(vh_memory_at(&rig.vm->memory, 0x3ff000, 4096), 0xa5, 4096);
+    atomic_store(&rig.vm->state, VMMHPC_STATE_PAUSED);
+    CHECK_OK(vmmhpc_snapshot_write(rig.vm, rig.state_fd, rig.memory_fd, "note", 4, &rig.err),
+             &rig.err);
+    return rig;
+}
+
+static void release(struct rig *rig)
+{
+    machine_rig_free(rig->vm);
+    (void)close(rig->state_fd);
+    (void)close(rig->memory_fd);
+}
+
+static uint8_t *contents(int fd, size_t *bytes)
+{
+    struct stat info;
+    CHECK_EQ(fstat(fd, &info), 0);
+    *bytes = (size_t)info.st_size;
+    uint8_t *data = malloc(*bytes);
+    CHECK(data != NULL && pread(fd, data, *bytes, 0) == (ssize_t)*bytes);
+    return data;
+}
+
+static void replace(int fd, const uint8_t *data, size_t bytes)
+{
+    CHECK_EQ(ftruncate(fd, 0), 0);
+    CHECK_EQ(pwrite(fd, data, bytes, 0), bytes);
+}
+
+/* Load the files into a fresh machine, which then is gone again. */
+static int32_t load(struct rig *rig)
+{
+    struct vh_virtio *device = NULL;
+    struct vmmhpc *vm = machine(&device);
+    int32_t status = vmmhpc_snapshot_load(vm, rig->state_fd, rig->memory_fd, 0, &rig->err);
+    machine_rig_free(vm);
+    return status;
+}
+
+TEST(snapshot_continues)
+{
+    struct rig rig = saved(true);
+    struct vh_virtio *device = NULL;
+    struct vmmhpc *vm = machine(&device);
+    CHECK_OK(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err);
+    /* Registers, RAM, UART. */
+    uint64_t base = driver_bar(vm, 0);
+    CHECK_EQ(base, driver_bar(rig.vm, 0));
+    CHECK_EQ(driver_in(vm, base + 20, 1), 15);
+    CHECK_EQ(driver_in(vm, base + 26, 2), 1);
+    CHECK_EQ(*(uint8_t *)vh_memory_at(&vm->memory, 0x3fffff, 1), 0xa5);
+    CHECK_EQ(vh_uart_access(&vm->uart, 0, 7, 1, VMMHPC_ACCESS_READ, 0), 0x5a);
+    uint8_t byte = 0;
+    CHECK_EQ(vh_uart_peek(&vm->uart, &byte, 1), 1);
+    CHECK_EQ(byte, 'x');
+    /* The queue goes on behind its first chain; the first machine has a queue of its own. */
+    CHECK(device->started);
+    CHECK_EQ(device->queues[0].next_used, 1);
+    memset(vh_memory_at(&vm->memory, DRIVER_BUFFER + 64, 4), 0, 4);
+    driver_offer(vm, 1);
+    driver_out(vm, base + DRIVER_NOTIFY, 2, 0);
+    machine_rig_serve(vm);
+    CHECK_EQ(memcmp(vh_memory_at(&vm->memory, DRIVER_BUFFER + 64, 4), "ping", 4), 0);
+    CHECK_EQ(device->queues[0].next_used, 2);
+    CHECK_EQ(rig.device->queues[0].next_used, 1);
+    machine_rig_free(vm);
+    release(&rig);
+}
+
+/* What was offered and not looked at yet is looked at, and the driver is told to look, too. */
+TEST(snapshot_wakes_both_sides)
+{
+    struct rig rig = saved(true);
+    driver_offer(rig.vm, 1);
+    CHECK_EQ(ftruncate(rig.state_fd, 0), 0);
+    CHECK_OK(vmmhpc_snapshot_write(rig.vm, rig.state_fd, rig.memory_fd, NULL, 0, &rig.err),
+             &rig.err);
+    struct vh_virtio *device = NULL;
+    struct vmmhpc *vm = machine(&device);
+    CHECK_OK(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err);
+    eventfd_t count = 0;
+    CHECK_EQ(eventfd_read(vh_virtio_call_fd(device, 0), &count), 0);
+    machine_rig_serve(vm);
+    CHECK_EQ(device->queues[0].next_used, 2);
+    machine_rig_free(vm);
+    release(&rig);
+}
+
+TEST(snapshot_intx)
+{
+    struct rig rig = saved(false);
+    struct vh_virtio *device = NULL;
+    struct vmmhpc *vm = machine(&device);
+    CHECK_OK(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err);
+    CHECK_EQ(driver_in(vm, driver_config(1, 0x06), 2) & 8, 8);
+    CHECK_EQ(driver_in(vm, driver_bar(vm, 0) + DRIVER_ISR, 1), 1);
+    CHECK_EQ(driver_in(vm, driver_config(1, 0x06), 2) & 8, 0);
+    machine_rig_free(vm);
+    release(&rig);
+}
+
+/* Pages of zeroes take no room; a machine that was restored starts from zero after a reset. */
+TEST(snapshot_memory)
+{
+    struct rig rig = saved(true);
+    struct stat info;
+    CHECK_EQ(fstat(rig.memory_fd, &info), 0);
+    CHECK_EQ(info.st_size, 4 << 20);
+    CHECK(info.st_blocks * 512 < 256 * 1024);
+    struct vh_virtio *device = NULL;
+    struct vmmhpc *vm = machine(&device);
+    CHECK_OK(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err);
+    /* Its own: the file and others that map it do not see what is written. */
+    uint8_t *page = vh_memory_at(&vm->memory, 0x3ff000, 4096);
+    page[0] = 1;
+    uint8_t byte = 0;
+    CHECK_EQ(pread(rig.memory_fd, &byte, 1, 0x3ff000), 1);
+    CHECK_EQ(byte, 0xa5);
+    vh_pci_reset(vm);
+    CHECK_OK(vh_memory_clear(&vm->memory, &rig.err), &rig.err);
+    CHECK_EQ(page[0], 0);
+    CHECK_EQ(page[1], 0);
+    machine_rig_free(vm);
+    release(&rig);
+}
+
+TEST(snapshot_states)
+{
+    struct rig rig = saved(true);
+    atomic_store(&rig.vm->state, VMMHPC_STATE_STOPPED);
+    CHECK_ERROR(vmmhpc_snapshot_write(rig.vm, rig.state_fd, rig.memory_fd, NULL, 0, &rig.err),
+                &rig.err, VMMHPC_E_STATE, "only a machine that runs or is paused");
+    CHECK_ERROR(vmmhpc_snapshot_load(rig.vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err,
+                VMMHPC_E_STATE, "before anything is loaded");
+    CHECK_ERROR(vmmhpc_snapshot_load(rig.vm, rig.state_fd, rig.memory_fd, 6, &rig.err), &rig.err,
+                VMMHPC_E_INVALID, "unknown flags");
+    rig.device->unsaved = true;
+    atomic_store(&rig.vm->state, VMMHPC_STATE_PAUSED);
+    CHECK_ERROR(vmmhpc_snapshot_write(rig.vm, rig.state_fd, rig.memory_fd, NULL, 0, &rig.err),
+                &rig.err, VMMHPC_E_UNSUPPORTED, "virtio echo cannot be saved");
+    release(&rig);
+}
+
+TEST(snapshot_of_another_machine)
+{
+    struct rig rig = saved(true);
+    struct vh_virtio *device = NULL;
+    struct vmmhpc *vm = machine_rig_new(8);
+    CHECK(machine_rig_echo(vm) != NULL);
+    CHECK_ERROR(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err,
+                VMMHPC_E_INVALID, "memory region 0 has 4 MiB in the snapshot, 8 MiB");
+    machine_rig_free(vm);
+    vm = machine_rig_new(4);
+    CHECK_ERROR(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err,
+                VMMHPC_E_INVALID, "the number of PCI devices is 1 there, 0 here");
+    machine_rig_free(vm);
+    vm = machine(&device);
+    device->features = 0;
+    CHECK_ERROR(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err,
+                VMMHPC_E_INVALID, "lacks features");
+    machine_rig_free(vm);
+    release(&rig);
+}
+
+TEST(snapshot_every_damaged_byte)
+{
+    struct rig rig = saved(true);
+    size_t bytes = 0;
+    uint8_t *data = contents(rig.state_fd, &bytes);
+    for (size_t at = 0; at < bytes; at += at < 256 ? 1 : 97) {
+        data[at] ^= 0x10;
+        replace(rig.state_fd, data, bytes);
+        CHECK(load(&rig) < 0);
+        data[at] ^= 0x10;
+    }
+    for (size_t length = 0; length < bytes; length += length < 256 ? 1 : 97) {
+        replace(rig.state_fd, data, length);
+        CHECK(load(&rig) < 0);
+    }
+    replace(rig.state_fd, data, bytes);
+    CHECK_OK(load(&rig), &rig.err);
+    free(data);
+    release(&rig);
+}
+
+/* As damage never is: with a checksum that fits. */
+static int32_t load_patched(struct rig *rig, const uint8_t *data, size_t bytes, size_t at,
+                            uint64_t value, size_t width)
+{
+    struct vh_snap_header header;
+    uint8_t *copy = malloc(bytes);
+    CHECK(copy != NULL);
+    memcpy(copy, data, bytes);
+    memcpy(copy + at, &value, width);
+    memcpy(&header, copy, sizeof(header));
+    header.crc = 0;
+    memcpy(copy, &header, sizeof(header));
+    header.crc = vh_crc32c(0, copy, bytes);
+    memcpy(copy, &header, sizeof(header));
+    replace(rig->state_fd, copy, bytes);
+    free(copy);
+    return load(rig);
+}
+
+TEST(snapshot_hostile_header)
+{
+    struct rig rig = saved(true);
+    size_t bytes = 0;
+    uint8_t *data = contents(rig.state_fd, &bytes);
+    CHECK_ERROR(load_patched(&rig, data, bytes, 0, 0, 8), &rig.err, VMMHPC_E_BAD_IMAGE,
+                "no snapshot's state");
+    CHECK_ERROR(load_patched(&rig, data, bytes, 8, 2, 2), &rig.err, VMMHPC_E_UNSUPPORTED,
+                "of version 2.0 of the format, this reads version 1");
+    CHECK_OK(load_patched(&rig, data, bytes, 10, 7, 2), &rig.err); /* a newer minor version */
+    CHECK_ERROR(load_patched(&rig, data, bytes, 16, bytes + 8, 8), &rig.err, VMMHPC_E_TRUNCATED,
+                "should have");
+    CHECK_ERROR(load_patched(&rig, data, bytes, 16, 64, 8), &rig.err, VMMHPC_E_BAD_IMAGE, "");
+    CHECK_ERROR(load_patched(&rig, data, bytes, 24, UINT32_MAX, 4), &rig.err, VMMHPC_E_BAD_IMAGE,
+                "damaged");
+    CHECK_ERROR(load_patched(&rig, data, bytes, 24, 1000, 4), &rig.err, VMMHPC_E_BAD_IMAGE,
+                "damaged");
+    CHECK_ERROR(load_patched(&rig, data, bytes, 24, 1, 4), &rig.err, VMMHPC_E_BAD_IMAGE,
+                "something follows");
+    /* The first section: the note. */
+    CHECK_ERROR(load_patched(&rig, data, bytes, 64 + 8, UINT64_MAX, 8), &rig.err,
+                VMMHPC_E_BAD_IMAGE, "longer than the file");
+    CHECK_ERROR(load_patched(&rig, data, bytes, 64, 99, 4), &rig.err, VMMHPC_E_UNSUPPORTED,
+                "type 99, which this version does not know");
+    CHECK_OK(load_patched(&rig, data, bytes, 64, 0x80000099, 4), &rig.err);
+    CHECK_EQ(ftruncate(rig.memory_fd, 4096), 0);
+    CHECK_ERROR(load_patched(&rig, data, bytes, 10, 0, 2), &rig.err, VMMHPC_E_TRUNCATED,
+                "memory has 4096 bytes");
+    free(data);
+    release(&rig);
+}
+
+/* ------------------------------------------------------------------ directories */
+
+static char *scratch(void)
+{
+    char *path = strdup("/tmp/v3m-snapshot-XXXXXX");
+    CHECK(path != NULL && mkdtemp(path) != NULL);
+    return path;
+}
+
+static void join(char *to, size_t room, const char *directory, const char *name)
+{
+    (void)snprintf(to, room, "%s/%s", directory, name);
+}
+
+static void remove_all(char *root)
+{
+    static const char *const names[] = {"s/state", "s/memory", "s"};
+    char path[128];
+    for (size_t i = 0; i < VH_COUNT(names); i++) {
+        join(path, sizeof(path), root, names[i]);
+        (void)remove(path);
+    }
+    CHECK_EQ(rmdir(root), 0); /* nothing else was left */
+    free(root);
+}
+
+TEST(snapshot_directory)
+{
+    struct rig rig = saved(true);
+    char *root = scratch();
+    char path[128];
+    char note[8] = "";
+    struct vmmhpc_snapshot_info info = {.size = sizeof(info)};
+    join(path, sizeof(path), root, "s");
+    CHECK_OK(vmmhpc_snapshot_save(rig.vm, path, "a note", 6, &rig.err), &rig.err);
+    CHECK_OK(vmmhpc_snapshot_read(path, &info, note, sizeof(note), &rig.err), &rig.err);
+    CHECK_EQ(info.major, 1);
+    CHECK_EQ(info.memory_bytes, 4 << 20);
+    CHECK(info.data_bytes >= 3 * 4096 && info.data_bytes < 1 << 20);
+    CHECK_EQ(info.note_bytes, 6);
+    CHECK_EQ(strcmp(note, "a note"), 0);
+    CHECK_OK(vmmhpc_snapshot_verify(path, &rig.err), &rig.err);
+    /* What is there is never replaced. */
+    CHECK_ERROR(vmmhpc_snapshot_save(rig.vm, path, NULL, 0, &rig.err), &rig.err, VMMHPC_E_IO,
+                "File exists");
+    CHECK_OK(vmmhpc_snapshot_verify(path, &rig.err), &rig.err);
+    struct vh_virtio *device = NULL;
+    struct vmmhpc *vm = machine(&device);
+    CHECK_OK(vmmhpc_snapshot_restore(vm, path, 0, &rig.err), &rig.err);
+    machine_rig_free(vm);
+    /* A bit in memory. */
+    char memory[160];
+    join(memory, sizeof(memory), path, "memory");
+    CHECK_EQ(chmod(memory, 0600), 0);
+    int fd = open(memory, O_RDWR | O_CLOEXEC);
+    CHECK_EQ(pwrite(fd, "!", 1, 0x3ff800), 1);
+    CHECK_ERROR(vmmhpc_snapshot_verify(path, &rig.err), &rig.err, VMMHPC_E_BAD_IMAGE,
+                "the checksum of memory region 0 is wrong");
+    (void)close(fd);
+    remove_all(root);
+    release(&rig);
+}
+
+TEST(snapshot_failure_leaves_nothing)
+{
+    struct rig rig = saved(true);
+    char *root = scratch();
+    char path[128];
+    join(path, sizeof(path), root, "s");
+    rig.device->unsaved = true;
+    CHECK(vmmhpc_snapshot_save(rig.vm, path, NULL, 0, &rig.err) < 0);
+    CHECK(access(path, F_OK) != 0);
+    CHECK_ERROR(vmmhpc_snapshot_restore(rig.vm, path, 0, &rig.err), &rig.err, VMMHPC_E_IO,
+                "cannot open the snapshot");
+    join(path, sizeof(path), root, "none/s");
+    CHECK_ERROR(vmmhpc_snapshot_save(rig.vm, path, NULL, 0, &rig.err), &rig.err, VMMHPC_E_IO,
+                "cannot make a directory beside");
+    remove_all(root);
+    release(&rig);
+}
+
+TEST(snapshot_crc)
+{
+    /* RFC 3720, B.4, and in pieces. */
+    uint8_t data[48];
+    memset(data, 0, sizeof(data));
+    CHECK_EQ(vh_crc32c(0, data, 32), 0x8a9136aa);
+    for (uint8_t i = 0; i < 32; i++) {
+        data[i] = i;
+    }
+    CHECK_EQ(vh_crc32c(0, data, 32), 0x46dd794e);
+    CHECK_EQ(vh_crc32c(vh_crc32c(0, data, 13), data + 13, 19), 0x46dd794e);
+}

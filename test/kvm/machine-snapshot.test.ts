@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Tiny guests are saved in the middle of their work and go on in another machine; what is refused, and why. */
+import {
+  copyFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Machine, type MachineOptions, readSnapshot, verifySnapshot } from "../../src/vmm/index.js";
+import { suite } from "../support/capabilities.js";
+import { finish, guest, PATIENCE, roundsOf, run, Transcript, withRunning } from "../support/machines.js";
+import { gone, MonitorPlace } from "../support/monitors.js";
+
+suite("snapshots", { needs: ["kvm"] }, () => {
+  let work: string;
+  let place: MonitorPlace;
+  let count = 0;
+  const fresh = () => join(work, `s${count++}`);
+  const directory = () => ({ directory: place.directory() });
+
+  beforeAll(() => {
+    work = mkdtempSync(join(tmpdir(), "v3m-snapshot-"));
+    place = new MonitorPlace();
+  });
+  afterAll(async () => {
+    await place.remove();
+    rmSync(work, { recursive: true, force: true });
+  });
+
+  /** Run a guest to its end with a snapshot on the way, and go on from there in other machines. */
+  async function continues(options: MachineOptions, until: string): Promise<string> {
+    const path = fresh();
+    let before = "";
+    let whole = "";
+    await withRunning(options, until, async (machine, transcript) => {
+      await machine.snapshot(path);
+      await machine.wait(PATIENCE);
+      whole = await transcript.ended;
+    });
+    await verifySnapshot(path);
+    await using copy = await Machine.restore(path, options);
+    const { output, info } = await finish(copy);
+    expect(info.cause).toBe("poweroff");
+    expect(whole.endsWith(output), `${JSON.stringify(whole)} ends with ${JSON.stringify(output)}`).toBe(true);
+    before = whole.slice(0, whole.length - output.length);
+    expect(before.length).toBeGreaterThanOrEqual(until.length);
+    return output;
+  }
+
+  it("continue with arithmetic", async () => {
+    const options = guest("compute", { rounds: roundsOf(200_000, 30_000, 60_000) });
+    const whole = await run(options);
+    const path = fresh();
+    await using machine = await Machine.create(options);
+    machine.start();
+    await machine.pause();
+    await machine.snapshot(path);
+    expect(machine.state).toBe("paused");
+    await using copy = await Machine.restore(path, options);
+    expect(copy.state).toBe("created");
+    expect((await finish(copy)).output).toBe(whole.output);
+  });
+
+  it("continue with halts, timers and their interrupts", async () => {
+    expect(await continues(guest("halt", { count: 20, ticks: 2_000_000 }), "halt: ready\n")).toMatch(
+      /wake-ups 20\nhalt: ok\n$/,
+    );
+  });
+
+  it("continue with 2 vCPUs that interrupt each other", async () => {
+    expect(
+      await continues(
+        guest("smp", { cpus: 2, rounds: roundsOf(20, 200, 1000) }, { cpus: 2 }),
+        "smp: cpus 2\n",
+      ),
+    ).toMatch(/smp: ok\n$/);
+  });
+
+  it("restore from a machine in this process into a monitor, and the other way round", async () => {
+    const options = guest("echo");
+    const path = fresh();
+    const second = fresh();
+    const where = directory();
+    await withRunning(options, "echo: ready\n", (machine) => machine.snapshot(path, { note: "a note" }));
+    expect(readSnapshot(path)).toMatchObject({ cpus: 1, kind: "flat64", note: Buffer.from("a note") });
+    {
+      await using copy = await Machine.restore(path, options, where);
+      const transcript = new Transcript(copy);
+      copy.start();
+      copy.console.write("monitored\n");
+      await transcript.until("monitored\n");
+      await copy.snapshot(second, { note: "x".repeat(100_000) });
+      expect(copy.state).toBe("running");
+      copy.console.write("goes on\n");
+      await transcript.until("goes on\n");
+      await copy.quit();
+    }
+    await gone(where.directory);
+    expect(readSnapshot(second).note.length).toBe(100_000);
+    await using back = await Machine.restore(second, options);
+    const transcript = new Transcript(back);
+    back.start();
+    back.console.write("here again\n");
+    await transcript.until("here again\n");
+    expect(transcript.text).not.toContain("goes on");
+  });
+
+  it("share the memory that nobody writes, and are never written to", async () => {
+    const options = guest("echo", {}, { memory: 64 << 20 });
+    const path = fresh();
+    await withRunning(options, "echo: ready\n", (machine) => machine.snapshot(path));
+    const memory = statSync(join(path, "memory"));
+    expect(memory.size).toBe(64 << 20);
+    expect(memory.blocks * 512).toBeLessThan(4 << 20);
+    const content = readFileSync(join(path, "memory"));
+    const machines = await Promise.all([1, 2, 3].map(() => Machine.restore(path, options)));
+    try {
+      for (const [index, machine] of machines.entries()) {
+        const transcript = new Transcript(machine);
+        machine.start();
+        machine.console.write(`number ${index}\n`);
+        await transcript.until(`number ${index}\n`);
+      }
+    } finally {
+      for (const machine of machines) await machine.dispose();
+    }
+    expect(readFileSync(join(path, "memory")).equals(content)).toBe(true);
+  });
+
+  it("may be removed while a machine that was restored runs, and are not needed for its reset", async () => {
+    const options = guest("echo");
+    const path = fresh();
+    await withRunning(options, "echo: ready\n", (machine) => machine.snapshot(path));
+    await using copy = await Machine.restore(path, options);
+    rmSync(path, { recursive: true });
+    const transcript = new Transcript(copy);
+    copy.start();
+    copy.console.write("still here\n");
+    await transcript.until("still here\n");
+    copy.reset();
+    await transcript.until("echo: ready\n");
+    expect(copy.kind).toBe("flat64");
+  });
+
+  it.each(["memfd", "anon"] as const)("restore memory that is %s", async (backing) => {
+    const options = guest("echo", {}, { memory: [{ bytes: 4 << 20, backing }, { bytes: 4 << 20 }] });
+    const path = fresh();
+    await withRunning(options, "echo: ready\n", (machine) => machine.snapshot(path));
+    await using copy = await Machine.restore(path, options);
+    const transcript = new Transcript(copy);
+    copy.start();
+    copy.console.write("hello\n");
+    await transcript.until("hello\n");
+  });
+
+  describe("refuse", () => {
+    let path: string;
+    const options = guest("echo");
+    beforeAll(async () => {
+      path = fresh();
+      await withRunning(options, "echo: ready\n", (machine) => machine.snapshot(path));
+    });
+
+    it.each([
+      ["other memory", { memory: 32 << 20 }, /memory region 0 has 16 MiB in the snapshot, 32 MiB/],
+      ["more vCPUs", { cpus: 2 }, /number of vCPUs is 1 there, 2 here/],
+      ["a further device", { rng: true }, /number of PCI devices is 0 there, 1 here/],
+      ["no UART", { uart: false }, /UART, power button, XSAVE/],
+    ] as const)("%s", async (_what, change, message) => {
+      await expect(Machine.restore(path, { ...options, ...change })).rejects.toMatchObject({
+        code: "E_INVALID",
+        message: expect.stringMatching(message),
+      });
+    });
+
+    it("a damaged state and a short memory, also in a monitor", async () => {
+      const damaged = fresh();
+      rmSync(damaged, { recursive: true, force: true });
+      const { mkdirSync } = await import("node:fs");
+      mkdirSync(damaged);
+      const state = readFileSync(join(path, "state"));
+      state[state.length >> 1] = (state[state.length >> 1] ?? 0) ^ 1;
+      writeFileSync(join(damaged, "state"), state);
+      copyFileSync(join(path, "memory"), join(damaged, "memory"));
+      for (const where of [undefined, directory()]) {
+        await expect(Machine.restore(damaged, options, where)).rejects.toMatchObject({ code: "E_BAD_IMAGE" });
+      }
+      copyFileSync(join(path, "state"), join(damaged, "state"));
+      rmSync(join(damaged, "memory"));
+      writeFileSync(join(damaged, "memory"), Buffer.alloc(4096));
+      for (const where of [undefined, directory()]) {
+        await expect(Machine.restore(damaged, options, where)).rejects.toMatchObject({ code: "E_TRUNCATED" });
+      }
+    });
+
+    it("to be written where something is, or from a machine that has ended", async () => {
+      await withRunning(options, "echo: ready\n", async (machine) => {
+        await expect(machine.snapshot(path)).rejects.toMatchObject({ code: "E_IO", errno: "EEXIST" });
+        expect(machine.state).toBe("running");
+        await machine.stop();
+        const never = fresh();
+        await expect(machine.snapshot(never)).rejects.toMatchObject({ code: "E_STATE" });
+        expect(readdirSync(work)).not.toContain(never);
+      });
+      await verifySnapshot(path);
+    });
+  });
+});

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+/** vmmhpc_snapshot.h against its TypeScript tables; arguments that are refused without a machine. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { packageRoot } from "../../src/ffi/library.js";
+import { NOTE_MAX, RESTORE_CLONE, SNAPSHOT_SIGNATURES, VmmhpcSnapshotInfo } from "../../src/ffi/snapshot.js";
+import { readSnapshot, verifySnapshot } from "../../src/vmm/index.js";
+import { snapshotNote } from "../../src/vmm/snapshot.js";
+import { evaluate, expectations } from "../support/c-layout.js";
+
+const include = join(packageRoot(), "native/include");
+const header = readFileSync(join(include, "vmmhpc_snapshot.h"), "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
+
+describe("vmmhpc_snapshot.h", () => {
+  it("has the structure and the constants of the tables", () => {
+    const rows = [
+      ...expectations(VmmhpcSnapshotInfo),
+      ["VMMHPC_RESTORE_CLONE", BigInt(RESTORE_CLONE)] as const,
+      ["VMMHPC_SNAPSHOT_NOTE_MAX", BigInt(NOTE_MAX)] as const,
+    ];
+    const answers = evaluate(
+      ['"vmmhpc_snapshot.h"'],
+      rows.map(([expression]) => expression),
+      [`-I${include}`],
+    );
+    expect(rows.filter(([expression, value]) => answers.get(expression) !== value)).toEqual([]);
+  });
+
+  it("has its functions all bound, with its types", () => {
+    const koffiType = (c: string) =>
+      c.includes("const char *")
+        ? "const char *"
+        : c.includes("*")
+          ? "void *"
+          : c.trim().replace(/\s*\w+$/, "");
+    const inC = [...header.matchAll(/VMMHPC_API (\w+)\s+(\w+)\(([^)]*)\);/g)].map(
+      ([, result, name, parameters = ""]) => [name, result, parameters.split(",").map(koffiType)],
+    );
+    expect(Object.values(SNAPSHOT_SIGNATURES)).toEqual(inC);
+  });
+});
+
+describe("snapshots", () => {
+  it("are looked for where they are said to be", async () => {
+    expect(() => readSnapshot("/nonexistent")).toThrow(/cannot open the snapshot \/nonexistent/);
+    expect(() => readSnapshot("")).toThrow(/needs a path/);
+    await expect(verifySnapshot("/nonexistent")).rejects.toMatchObject({ code: "E_IO", errno: "ENOENT" });
+  });
+
+  it("have notes of at most 1 MiB", () => {
+    expect(snapshotNote("é").length).toBe(2);
+    expect(() => snapshotNote(new Uint8Array(NOTE_MAX + 1))).toThrow(/at most 1048576 bytes/);
+  });
+});
