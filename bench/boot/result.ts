@@ -107,6 +107,17 @@ function verdictLine(verdict: Verdict): string {
   return `${verdict.own} / ${verdict.peer}: time ${mark(verdict.timeRatio, GOAL.time)}, guest-caused exits ${exitPart}`;
 }
 
+/** What a monitor that costs nothing would still need: time in guest mode alone, against the fastest peer. */
+function floorLines(result: BootResult): string[] {
+  const [verdict] = verdicts(result);
+  const library = result.contenders.find(({ kind }) => kind === "library");
+  const peer = result.contenders.find(({ label }) => label === verdict?.peer);
+  if (library?.trace === undefined || peer === undefined) return [];
+  const { guestSeconds } = library.trace;
+  const ratio = short(guestSeconds / summarize(seconds(peer)).median);
+  return [`guest mode alone (one boot, traced): ${guestSeconds.toFixed(2)} s, ${ratio} of ${peer.label}`];
+}
+
 export function describe(result: BootResult): string {
   const added = result.addedParameters.length === 0 ? "none" : result.addedParameters.join(" ");
   return [
@@ -116,6 +127,7 @@ export function describe(result: BootResult): string {
     table(HEADING, result.contenders.map(cells)),
     "",
     ...[...verdicts(result), ...verdicts(result, "tuned")].map(verdictLine),
+    ...floorLines(result),
   ].join("\n");
 }
 

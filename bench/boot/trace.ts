@@ -5,12 +5,14 @@ import { join } from "node:path";
 import { table } from "../lib/table.js";
 
 const TRACE = "/sys/kernel/tracing";
-const EVENTS = ["kvm_exit", "kvm_msr", "kvm_cpuid", "kvm_pio", "kvm_mmio"];
+const EVENTS = ["kvm_entry", "kvm_exit", "kvm_msr", "kvm_cpuid", "kvm_pio", "kvm_mmio"];
 const BUFFER_KIB = 65536;
 const MAX_ROWS = 20;
 
 /** Counts by what was counted, most frequent first. */
 export interface Histogram {
+  /** Time in guest mode, of all vCPUs: what the guest's own code takes, whatever monitor it has. */
+  readonly guestSeconds: number;
   /** By the hardware's reason; `interrupt` is the host's, all others the guest caused. */
   readonly reasons: Readonly<Record<string, number>>;
   readonly msrs: Readonly<Record<string, number>>;
@@ -71,6 +73,8 @@ export function parseTrace(text: string): Histogram {
     mmio: new Counter(),
     places: new Counter(),
   };
+  let guestSeconds = 0;
+  const entered = new Map<string, number>();
   const patterns: readonly [RegExp, (match: RegExpExecArray) => void][] = [
     [
       /kvm_exit: .*reason (\S+) rip (0x[0-9a-f]+)/,
@@ -91,6 +95,13 @@ export function parseTrace(text: string): Histogram {
     ],
   ];
   for (const line of text.split("\n")) {
+    const [, thread = "", time = "", event] =
+      /-(\d+) +\[.*? (\d+\.\d+): (kvm_entry|kvm_exit):/.exec(line) ?? [];
+    if (event === "kvm_entry") entered.set(thread, Number(time));
+    if (event === "kvm_exit") {
+      guestSeconds += Number(time) - (entered.get(thread) ?? Number(time));
+      entered.delete(thread);
+    }
     for (const [pattern, count] of patterns) {
       const match = pattern.exec(line);
       if (match !== null) {
@@ -100,6 +111,7 @@ export function parseTrace(text: string): Histogram {
     }
   }
   return {
+    guestSeconds,
     reasons: counters.reasons.sorted(),
     msrs: counters.msrs.sorted(),
     cpuids: counters.cpuids.sorted(),
@@ -124,6 +136,10 @@ export function describeTraces(traces: readonly { label: string; histogram: Hist
     return table([title, ...traces.map(({ label }) => label)], [all, ...keys.slice(0, MAX_ROWS).map(row)]);
   };
   return [
+    table(
+      ["", ...traces.map(({ label }) => label)],
+      [["seconds in guest mode", ...traces.map(({ histogram }) => histogram.guestSeconds.toFixed(2))]],
+    ),
     section("exit reason", (h) => h.reasons),
     section("MSR", (h) => h.msrs),
     section("CPUID leaf", (h) => h.cpuids),

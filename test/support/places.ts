@@ -54,7 +54,7 @@ export const EXCLUSIONS: readonly Exclusion[] = [
   },
   {
     place: "intel",
-    match: /^test\/nested\/(?!linux-boot|lwk-avx|gdb.* > gdb on the lightweight kernel)/,
+    match: /^test\/nested\/(?!linux-boot|lwk-avx|gdb.* > gdb on )/,
     reason: "left out under Bochs: minutes for each Linux guest",
   },
   {

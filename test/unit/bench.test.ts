@@ -62,9 +62,10 @@ describe("benchmark results", () => {
   });
 
   test("traces", () => {
-    const line = (event: string) => `  vcpu0-203 [000] d.... 12.345678: ${event}`;
+    const line = (event: string, at = 12.5) => `  vcpu0-203 [000] d.... ${at.toFixed(6)}: ${event}`;
     const histogram = parseTrace(
       [
+        line("kvm_entry: vcpu 0, rip 0xffffffff81073900", 12.25),
         line("kvm_exit: vcpu 0 reason msr rip 0xffffffff81073914 info1 0x1 info2 0x0"),
         line("kvm_exit: vcpu 0 reason interrupt rip 0xffffffff81073915 info1 0x0 info2 0x0"),
         line("kvm_msr: msr_write 6e0 = 0x12345"),
@@ -75,6 +76,7 @@ describe("benchmark results", () => {
       ].join("\n"),
     );
     expect(histogram).toEqual({
+      guestSeconds: 0.25,
       reasons: { msr: 1, interrupt: 1 },
       msrs: { "write 6e0": 1 },
       cpuids: { "40000000": 1 },
