@@ -16,7 +16,6 @@ import { type Capability, suite } from "../support/capabilities.js";
 import { ConsoleShell } from "../support/conformance/shell.js";
 import { disk, MIB, PLAIN, World } from "../support/conformance/world.js";
 import { packageImage, writeTestSet } from "../support/package-images.js";
-import { FULL } from "../support/places.js";
 
 async function digest(path: string): Promise<string> {
   const hash = createHash("sha256");
@@ -32,15 +31,11 @@ suite("a package set", { needs: ["packages"] }, () => {
   afterEach(() => rmSync(work, { recursive: true }));
 
   // The first build is that of the image which the machines boot, whenever that was.
-  it.runIf(FULL)(
-    "gives the same bytes whenever it is built",
-    async () => {
-      const again = join(work, "again.img");
-      await installPackages(await loadPackageSet(writeTestSet("minimal", work)), again, { work });
-      expect(await digest(again)).toBe(await digest(await packageImage("minimal")));
-    },
-    900_000,
-  );
+  it("gives the same bytes whenever it is built", async () => {
+    const again = join(work, "again.img");
+    await installPackages(await loadPackageSet(writeTestSet("minimal", work)), again, { work });
+    expect(await digest(again)).toBe(await digest(await packageImage("minimal")));
+  }, 900_000);
 
   it("gives a file system without faults, with nothing of the host's in it", async () => {
     const image = `${await packageImage("minimal")}?offset=${MIB}`;
@@ -113,26 +108,22 @@ describe("an image of a package set", () => {
         expect((await world.backend.status("set")).state).toBe("stopped");
       }, 900_000);
 
-      it.runIf(FULL)(
-        "of a compute node runs MPI programs",
-        async () => {
-          const shell = await booted(await packageImage("compute"), 2);
-          expect(await shell.sh("systemctl --failed --plain --no-legend")).toBe("");
-          const mpirun =
-            "su hpc -c 'cd; mpirun --oversubscribe -n 4 python3 -m mpi4py.bench helloworld' | sort";
-          const hello = (await shell.sh(mpirun)).split("\n").filter((line) => line.startsWith("Hello"));
-          expect(hello).toHaveLength(4);
-          hello.forEach((line, rank) => {
-            expect(line).toMatch(new RegExp(`I am process ${rank} of 4 on compute`));
-          });
-          const ring =
-            "su hpc -c 'cd; mpirun --oversubscribe -n 2 python3 -m mpi4py.bench ringtest -q -n 1024 -l 16'";
-          await shell.sh(ring);
-          // Keys of its own, made at the first boot.
-          expect(await shell.sh("ls /etc/ssh/ssh_host_*_key | wc -l")).not.toBe("0");
-        },
-        1_800_000,
-      );
+      it("of a compute node runs MPI programs", async () => {
+        const shell = await booted(await packageImage("compute"), 2);
+        expect(await shell.sh("systemctl --failed --plain --no-legend")).toBe("");
+        const mpirun =
+          "su hpc -c 'cd; mpirun --oversubscribe -n 4 python3 -m mpi4py.bench helloworld' | sort";
+        const hello = (await shell.sh(mpirun)).split("\n").filter((line) => line.startsWith("Hello"));
+        expect(hello).toHaveLength(4);
+        hello.forEach((line, rank) => {
+          expect(line).toMatch(new RegExp(`I am process ${rank} of 4 on compute`));
+        });
+        const ring =
+          "su hpc -c 'cd; mpirun --oversubscribe -n 2 python3 -m mpi4py.bench ringtest -q -n 1024 -l 16'";
+        await shell.sh(ring);
+        // Keys of its own, made at the first boot.
+        expect(await shell.sh("ls /etc/ssh/ssh_host_*_key | wc -l")).not.toBe("0");
+      }, 1_800_000);
     });
   }
 });

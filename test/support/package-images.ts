@@ -2,7 +2,7 @@
 /**
  * Images of package sets for tests, a CD-ROM that installs, and the repository that they are made from: once, kept in the cache.
  *
- *     node dist/test/support/package-images.js      with V3M_TEST_FULL also the compute node
+ *     node dist/test/support/package-images.js
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +14,6 @@ import { loadPackageSet } from "../../src/v3m/packages/load.js";
 import { aptProxy, sourcesOf } from "../../src/v3m/packages/sources.js";
 import { installIso } from "./install-iso.js";
 import { imagePath, MORE_PACKAGES, repositoryLine, repositoryPath } from "./package-paths.js";
-import { FULL } from "./places.js";
 
 /** Sets of the tests' own that add to those that V3M ships with. */
 export const TEST_SETS: Readonly<Record<string, object>> = {
@@ -73,6 +72,6 @@ export async function packageImage(name: string): Promise<string> {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  for (const name of FULL ? ["minimal", "compute"] : ["minimal"]) console.log(await packageImage(name));
+  for (const name of ["minimal", "compute"]) console.log(await packageImage(name));
   console.log(await installIso());
 }
