@@ -26,8 +26,11 @@ extern "C" {
 #define VMMHPC_SNAPSHOT_NOTE_MAX (1ull << 20)   /* bytes of a note */
 
 /** The copy is a machine beside the first one: network devices keep the MAC addresses that the new
- *  machine was given. Else they get those of the snapshot. */
+ *  machine was given, and where that is another one have no link until the guest's driver is bound
+ *  again. Else they get those of the snapshot. */
 #define VMMHPC_RESTORE_CLONE 1u
+
+#define VMMHPC_CLONE_NAME_MAX 63u /* bytes of a clone's name, as of a Linux host's */
 
 /** What a snapshot says of itself. */
 struct vmmhpc_snapshot_info {
@@ -82,6 +85,23 @@ VMMHPC_API int32_t vmmhpc_snapshot_restore(struct vmmhpc *vm, const char *path, 
 /** As vmmhpc_snapshot_restore(), from open files, which stay the caller's. */
 VMMHPC_API int32_t vmmhpc_snapshot_load(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd,
                                         uint32_t flags, struct vmmhpc_error *err);
+
+/**
+ * The state of a machine at this moment in two files in memory, sealed against changes: clones are
+ * made of them, and share the pages that none of them writes. The files go with their last user.
+ * The machine goes on as after vmmhpc_snapshot_save(), with memory of its own.
+ * @param state_fd, memory_fd get descriptors, which the caller closes
+ */
+VMMHPC_API int32_t vmmhpc_snapshot_take(struct vmmhpc *vm, int32_t *state_fd, int32_t *memory_fd,
+                                        struct vmmhpc_error *err);
+
+/**
+ * As vmmhpc_snapshot_load() with VMMHPC_RESTORE_CLONE, and the guest finds the clone's name behind
+ * its generation ID (docs/how-to/fork-a-vm.md).
+ * @param name 1 to VMMHPC_CLONE_NAME_MAX printable characters of ASCII, no space
+ */
+VMMHPC_API int32_t vmmhpc_snapshot_clone(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd,
+                                         const char *name, struct vmmhpc_error *err);
 
 /**
  * What is in a directory, by its checked `state`. Needs no KVM.

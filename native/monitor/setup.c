@@ -297,9 +297,15 @@ static int32_t restore(struct vh_monitor *monitor, struct vh_wire *in, struct vm
     uint32_t flags = vh_get_u32(in);
     int state_fd = vh_get_fd(in);
     int memory_fd = vh_get_fd(in);
-    int32_t status = vh_wire_done(in)
-                         ? vmmhpc_snapshot_load(monitor->vm, state_fd, memory_fd, flags, err)
-                         : nonsense(in, err);
+    const char *name = in->at < in->bytes ? vh_get_text(in) : NULL;
+    int32_t status = VMMHPC_OK;
+    if (!vh_wire_done(in) || (name != NULL && flags != VMMHPC_RESTORE_CLONE)) {
+        status = nonsense(in, err);
+    } else if (name != NULL) {
+        status = vmmhpc_snapshot_clone(monitor->vm, state_fd, memory_fd, name, err);
+    } else {
+        status = vmmhpc_snapshot_load(monitor->vm, state_fd, memory_fd, flags, err);
+    }
     if (state_fd >= 0) {
         (void)close(state_fd);
     }

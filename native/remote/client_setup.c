@@ -359,7 +359,7 @@ int32_t vh_remote_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct
 }
 
 int32_t vh_remote_restore(struct vmmhpc *vm, int state_fd, int memory_fd, uint32_t flags,
-                          struct vmmhpc_error *err)
+                          const char *name, struct vmmhpc_error *err)
 {
     struct request request;
     int32_t status = request_new(&request, err);
@@ -369,6 +369,9 @@ int32_t vh_remote_restore(struct vmmhpc *vm, int state_fd, int memory_fd, uint32
     vh_put_u32(&request.wire, flags);
     vh_put_fd(&request.wire, state_fd);
     vh_put_fd(&request.wire, memory_fd);
+    if (name != NULL) {
+        vh_put_text(&request.wire, name);
+    }
     return finish(vm, VH_REQUEST_RESTORE, &request, NULL, err);
 }
 

@@ -66,7 +66,7 @@ int32_t vh_remote_add_plain(struct vmmhpc *vm, enum vh_remote_plain device, uint
                             struct vmmhpc_error *err);
 int32_t vh_remote_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct vmmhpc_error *err);
 int32_t vh_remote_restore(struct vmmhpc *vm, int state_fd, int memory_fd, uint32_t flags,
-                          struct vmmhpc_error *err);
+                          const char *name, struct vmmhpc_error *err);
 int32_t vh_remote_start(struct vmmhpc *vm, struct vmmhpc_error *err);
 
 /* also later */

@@ -142,8 +142,8 @@ static int32_t load_parts(struct vmmhpc *vm, int memory_fd, const struct vh_snap
     return status == VMMHPC_OK ? vh_snap_load_machine(vm, reader, err) : status;
 }
 
-int32_t vmmhpc_snapshot_load(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd, uint32_t flags,
-                             struct vmmhpc_error *err)
+static int32_t load(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd, uint32_t flags,
+                    const char *name, struct vmmhpc_error *err)
 {
     struct vh_snap_reader reader;
     int32_t status = check_build(vm, err);
@@ -154,7 +154,7 @@ int32_t vmmhpc_snapshot_load(struct vmmhpc *vm, int32_t state_fd, int32_t memory
         return vh_fail(err, VMMHPC_E_INVALID, 0, flags, "unknown flags 0x%x", flags);
     }
     if (vm->remote != NULL) {
-        return vm->remote->ops->restore(vm, state_fd, memory_fd, flags, err);
+        return vm->remote->ops->restore(vm, state_fd, memory_fd, flags, name, err);
     }
     (void)pthread_mutex_lock(&vm->lock);
     uint32_t state = atomic_load(&vm->state);
@@ -162,6 +162,9 @@ int32_t vmmhpc_snapshot_load(struct vmmhpc *vm, int32_t state_fd, int32_t memory
         status = vh_fail(err, VMMHPC_E_STATE, 0, state,
                          "a snapshot is restored before anything is loaded");
     } else {
+        if (name != NULL) {
+            memcpy(vm->generation.clone, name, strlen(name));
+        }
         vm->restored = true; /* also where it fails: the machine is neither new nor the old one */
         status = vh_snap_open_file(&reader, state_fd, err);
         if (status == VMMHPC_OK) {
@@ -171,4 +174,26 @@ int32_t vmmhpc_snapshot_load(struct vmmhpc *vm, int32_t state_fd, int32_t memory
     }
     (void)pthread_mutex_unlock(&vm->lock);
     return status;
+}
+
+int32_t vmmhpc_snapshot_load(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd, uint32_t flags,
+                             struct vmmhpc_error *err)
+{
+    return load(vm, state_fd, memory_fd, flags, NULL, err);
+}
+
+int32_t vmmhpc_snapshot_clone(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd,
+                              const char *name, struct vmmhpc_error *err)
+{
+    size_t length = name == NULL ? 0 : strnlen(name, VMMHPC_CLONE_NAME_MAX + 1);
+    bool valid = length > 0 && length <= VMMHPC_CLONE_NAME_MAX;
+    for (size_t i = 0; valid && i < length; i++) {
+        valid = name[i] > ' ' && name[i] < 0x7f;
+    }
+    if (!valid) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, length,
+                       "a clone's name has 1 to %u printable characters, and no space",
+                       VMMHPC_CLONE_NAME_MAX);
+    }
+    return load(vm, state_fd, memory_fd, VMMHPC_RESTORE_CLONE, name, err);
 }

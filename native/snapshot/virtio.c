@@ -156,6 +156,17 @@ int32_t vh_snap_save_virtio(struct vh_virtio_pci *pci, struct vh_snap_writer *wr
 
 /* ------------------------------------------------------------------ loading */
 
+/* Its driver still has the first machine's address, and so would its frames. They go nowhere, and
+ * the driver sees no link, until it is bound again and reads the address. */
+static void silence(struct vh_net *net)
+{
+    if (net->link_up) {
+        net->silent = true;
+        net->link_up = false;
+        net->virtio.config[VH_NET_CONFIG_STATUS] &= (uint8_t)~VIRTIO_NET_S_LINK_UP;
+    }
+}
+
 /* Configuration is the new device's, but what the driver has written, or must not see change. */
 static int32_t load_own(struct vh_virtio *device, const struct saved_virtio *saved, uint32_t slot,
                         uint32_t flags, struct vmmhpc_error *err)
@@ -180,6 +191,9 @@ static int32_t load_own(struct vh_virtio *device, const struct saved_virtio *sav
     case VH_VIRTIO_NET:
         if ((flags & VMMHPC_RESTORE_CLONE) == 0) {
             memcpy(device->config, saved->config, MAC_BYTES);
+        } else if (memcmp(device->config, saved->config, MAC_BYTES) != 0 &&
+                   (saved->flags & STARTED) != 0) {
+            silence((struct vh_net *)device);
         }
         break;
     case VH_VIRTIO_CONSOLE:
@@ -298,6 +312,9 @@ void vh_snap_wake_virtio(struct vh_virtio_pci *pci)
             device->transport->interrupt(device->transport_self, i);
             (void)eventfd_write(pci->doorbells[i].source.fd, 1);
         }
+    }
+    if (device->id == VH_VIRTIO_NET && ((struct vh_net *)device)->silent) {
+        device->transport->config_interrupt(device->transport_self);
     }
     vh_virtio_unlock(device);
 }

@@ -47,11 +47,11 @@ struct vh_remote_ops {
     int32_t (*balloon_set)(struct vmmhpc *vm, uint64_t bytes, struct vmmhpc_error *err);
     int32_t (*balloon_get)(struct vmmhpc *vm, struct vmmhpc_balloon_state *state,
                            struct vmmhpc_error *err);
-    /** vmmhpc_snapshot_write() and vmmhpc_snapshot_load(). */
+    /** vmmhpc_snapshot_write() and vmmhpc_snapshot_load(); with a name vmmhpc_snapshot_clone(). */
     int32_t (*snapshot)(struct vmmhpc *vm, int state_fd, int memory_fd, const void *note,
                         uint64_t note_bytes, struct vmmhpc_error *err);
     int32_t (*restore)(struct vmmhpc *vm, int state_fd, int memory_fd, uint32_t flags,
-                       struct vmmhpc_error *err);
+                       const char *name, struct vmmhpc_error *err);
     int32_t (*module_load)(struct vmmhpc *vm, const char *path, const char *args, uint32_t *id,
                            struct vmmhpc_error *err);
     int32_t (*module_remove)(struct vmmhpc *vm, uint32_t id, struct vmmhpc_error *err);

@@ -10,6 +10,8 @@ import { bytes, type StructValue, struct, u32, u64 } from "./struct.js";
 
 /** VMMHPC_RESTORE_CLONE. */
 export const RESTORE_CLONE = 1;
+/** VMMHPC_CLONE_NAME_MAX. */
+export const CLONE_NAME_MAX = 63;
 /** VMMHPC_SNAPSHOT_NOTE_MAX. */
 export const NOTE_MAX = 1 << 20;
 
@@ -41,6 +43,8 @@ interface SnapshotApi {
   ): number;
   restore(vm: MachineHandle, path: string, flags: number, err: Uint8Array): number;
   load(vm: MachineHandle, stateFd: number, memoryFd: number, flags: number, err: Uint8Array): number;
+  take(vm: MachineHandle, stateFd: Uint8Array, memoryFd: Uint8Array, err: Uint8Array): number;
+  clone(vm: MachineHandle, stateFd: number, memoryFd: number, name: string, err: Uint8Array): number;
   read(path: string, info: Uint8Array, note: Uint8Array | null, capacity: bigint, err: Uint8Array): number;
   verify(path: string, err: Uint8Array): number;
 }
@@ -54,6 +58,8 @@ export const SNAPSHOT_SIGNATURES: { readonly [K in keyof SnapshotApi]: Signature
   write: ["vmmhpc_snapshot_write", "int32_t", [P, "int32_t", "int32_t", P, "uint64_t", P]],
   restore: ["vmmhpc_snapshot_restore", "int32_t", [P, PATH, "uint32_t", P]],
   load: ["vmmhpc_snapshot_load", "int32_t", [P, "int32_t", "int32_t", "uint32_t", P]],
+  take: ["vmmhpc_snapshot_take", "int32_t", [P, P, P, P]],
+  clone: ["vmmhpc_snapshot_clone", "int32_t", [P, "int32_t", "int32_t", PATH, P]],
   read: ["vmmhpc_snapshot_read", "int32_t", [PATH, P, P, "uint64_t", P]],
   verify: ["vmmhpc_snapshot_verify", "int32_t", [PATH, P]],
 };
@@ -73,6 +79,25 @@ export async function saveAsync(vm: MachineHandle, path: string, note: Uint8Arra
 /** @throws VmmError, LibraryError */
 export async function restoreAsync(vm: MachineHandle, path: string, flags: number): Promise<void> {
   await checkedAsync((err, done) => snapshots.api().restore.async(vm, path, flags, err, done));
+}
+
+/** Descriptors of a state in memory; the caller closes them. */
+export interface TakenState {
+  readonly stateFd: number;
+  readonly memoryFd: number;
+}
+
+/** @throws VmmError, LibraryError */
+export async function takeAsync(vm: MachineHandle): Promise<TakenState> {
+  const [state, memory] = [Buffer.alloc(4), Buffer.alloc(4)];
+  await checkedAsync((err, done) => snapshots.api().take.async(vm, state, memory, err, done));
+  return { stateFd: state.readInt32LE(), memoryFd: memory.readInt32LE() };
+}
+
+/** @throws VmmError, LibraryError */
+export async function cloneAsync(vm: MachineHandle, from: TakenState, name: string): Promise<void> {
+  const { stateFd, memoryFd } = from;
+  await checkedAsync((err, done) => snapshots.api().clone.async(vm, stateFd, memoryFd, name, err, done));
 }
 
 /** What a snapshot says of itself, and its note. @throws VmmError, LibraryError */
