@@ -25,6 +25,7 @@ import type { ImageLookup } from "./definition/resolve-image.js";
 import type { VmDefinition } from "./definition/types.js";
 import { NotFoundError, StoreError, throwIfAborted, UnsupportedError } from "./errors.js";
 import type { EventsOptions, FrontEvent } from "./events.js";
+import type { Clones } from "./fork.js";
 import { selectNames } from "./patterns.js";
 import type { BackendRegistry, V3mBackend, V3mBackendHost } from "./registry.js";
 import type { SnapshotRecord, Snapshots } from "./snapshots.js";
@@ -310,13 +311,23 @@ export class V3m {
     await this.#run(name, "restore", options, (backend) => backend.restore(name, directory, options));
   }
 
-  /** Clone a running machine. @returns names of the clones */
-  async fork(name: string, count: number, options: OperationOptions = {}): Promise<readonly string[]> {
-    let names: readonly string[] = [];
+  /**
+   * Clone a running machine, which is paused meanwhile and goes on. The clones run, and share its memory copy-on-write.
+   * @param clones how many, called NAME-1, NAME-2 …, or what they are called
+   * @returns their definitions, with the MAC addresses that they have
+   * @throws ExistsError, UnsupportedError …: there are no clones then
+   */
+  async fork(name: string, clones: Clones, options: OperationOptions = {}): Promise<readonly VmDefinition[]> {
+    let made: readonly VmDefinition[] = [];
     await this.#run(name, "fork", options, async (backend) => {
-      names = await backend.fork(name, count, options);
+      const { Fork } = await import("./fork.js");
+      made = await new Fork(this.store, backend, this.#waitMs).run(
+        this.store.definition(name),
+        clones,
+        options,
+      );
     });
-    return names;
+    return made;
   }
 
   /** Move a running machine to another host. */

@@ -216,8 +216,12 @@ export interface Backend<Definition = unknown> {
   restore(name: string, directory: string, options?: OperationOptions): Promise<void>;
   /** Read all of a snapshot and compare it with its checksums; absent where there are none. */
   verifySnapshot?(directory: string): Promise<void>;
-  /** @returns names of the clones. */
-  fork(name: string, count: number, options?: OperationOptions): Promise<readonly string[]>;
+  /**
+   * Start the VMs `clones`, which the front end has defined by `cloneDefinition`, as copies of a machine that runs or
+   * is paused, and goes on. Each gets its own generation ID and host name. All run when this returns; where it fails
+   * none does.
+   */
+  fork(name: string, clones: readonly string[], options?: OperationOptions): Promise<void>;
   migrate(name: string, target: string, options?: MigrationOptions): Promise<void>;
 }
 

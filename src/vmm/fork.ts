@@ -45,9 +45,7 @@ export class ForkPoint implements Disposable, AsyncDisposable {
 /** For the binding: a name that C sees whole. @throws ArgumentError */
 export function cloneName({ name }: CloneOptions): string {
   if (name.length > CLONE_NAME_MAX || !/^[!-~]+$/.test(name)) {
-    throw new ArgumentError(
-      `a clone's name has 1 to ${CLONE_NAME_MAX} printable characters, and no space`,
-    );
+    throw new ArgumentError(`a clone's name has 1 to ${CLONE_NAME_MAX} printable characters, and no space`);
   }
   return name;
 }

@@ -215,7 +215,7 @@ export class QemuBackend implements Backend<VmDefinition> {
     );
   }
 
-  async fork(): Promise<readonly string[]> {
+  async fork(): Promise<void> {
     throw this.#no("fork");
   }
 

@@ -29,6 +29,7 @@ import { HypervisorError } from "../errors.js";
 import { refuseUnsupported, unsupported } from "../refuse.js";
 import { CAPABILITIES } from "./capabilities.js";
 import { machineEvents } from "./events.js";
+import { forkMachine } from "./fork.js";
 import { probeVmmHpc } from "./probe.js";
 import { type Directories, keeperDirectory, startMachine } from "./start.js";
 import { machineStats } from "./stats.js";
@@ -192,12 +193,22 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
     readSnapshot(from); // damaged ones are refused before a disk is touched
     await this.cleanUp(name);
     await withKeptDisks(files, directory, options, () =>
-      startMachine(definition, this.#directories(name), options, from),
+      startMachine(definition, this.#directories(name), options, (machine, monitor) =>
+        Machine.restore(from, machine, monitor),
+      ),
     );
   }
 
-  async fork(): Promise<readonly string[]> {
-    throw this.#no("fork");
+  async fork(name: string, clones: readonly string[], options: OperationOptions = {}): Promise<void> {
+    const definition = await this.#host.definition(name);
+    const files = await this.#written(definition);
+    const targets = await Promise.all(
+      clones.map(async (clone) => ({
+        definition: await this.#host.definition(clone),
+        directories: this.#directories(clone),
+      })),
+    );
+    await this.#with(name, (machine) => forkMachine(machine, definition, files, targets, options));
   }
 
   async migrate(): Promise<void> {
