@@ -208,10 +208,14 @@ int32_t vh_snap_info(const struct vh_snap_reader *reader, struct vmmhpc_snapshot
 {
     struct saved_machine machine;
     const struct vh_snap_region *regions = NULL;
+    struct vh_snap_layers layers;
     uint32_t count = 0;
     int32_t status = vh_snap_get(reader, VH_SNAP_MACHINE, 0, &machine, sizeof(machine), err);
     if (status == VMMHPC_OK) {
         status = vh_snap_regions(reader, &regions, &count, err);
+    }
+    if (status == VMMHPC_OK) {
+        status = vh_snap_layers(reader, &layers, err);
     }
     if (status != VMMHPC_OK) {
         return status;
@@ -225,6 +229,7 @@ int32_t vh_snap_info(const struct vh_snap_reader *reader, struct vmmhpc_snapshot
         .library_version = reader->header.library_version,
         .cpus = machine.cpus,
         .image_kind = machine.image_kind,
+        .layers = layers.count,
         .created_ns = reader->header.created_ns,
         .guest_time_ns = clock != NULL && bytes >= sizeof(*clock) ? *clock : 0,
     };
@@ -233,6 +238,8 @@ int32_t vh_snap_info(const struct vh_snap_reader *reader, struct vmmhpc_snapshot
         info->memory_bytes += regions[i].bytes;
         info->data_bytes += regions[i].data_bytes;
     }
+    memcpy(info->base, layers.base, sizeof(info->base));
+    info->own_bytes = layers.count > 1 ? layers.own_bytes : info->data_bytes;
     (void)vh_snap_find(reader, VH_SNAP_NOTE, 0, &bytes);
     info->note_bytes = bytes;
     return VMMHPC_OK;

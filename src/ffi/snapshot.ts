@@ -28,11 +28,23 @@ export const VmmhpcSnapshotInfo = struct("vmmhpc_snapshot_info", {
   guest_time_ns: u64,
   note_bytes: u64,
   id: bytes(16),
+  own_bytes: u64,
+  base: bytes(16),
+  layers: u32,
+  reserved: u32,
 });
 export type SnapshotInfo = StructValue<typeof VmmhpcSnapshotInfo>;
 
 interface SnapshotApi {
   save(vm: MachineHandle, path: string, note: Uint8Array, noteBytes: bigint, err: Uint8Array): number;
+  saveSince(
+    vm: MachineHandle,
+    path: string,
+    base: string | null,
+    note: Uint8Array,
+    noteBytes: bigint,
+    err: Uint8Array,
+  ): number;
   write(
     vm: MachineHandle,
     stateFd: number,
@@ -55,6 +67,7 @@ const PATH = "const char *";
 /** What the functions are bound with; a unit test compares it with the header. */
 export const SNAPSHOT_SIGNATURES: { readonly [K in keyof SnapshotApi]: Signature } = {
   save: ["vmmhpc_snapshot_save", "int32_t", [P, PATH, P, "uint64_t", P]],
+  saveSince: ["vmmhpc_snapshot_save_since", "int32_t", [P, PATH, PATH, P, "uint64_t", P]],
   write: ["vmmhpc_snapshot_write", "int32_t", [P, "int32_t", "int32_t", P, "uint64_t", P]],
   restore: ["vmmhpc_snapshot_restore", "int32_t", [P, PATH, "uint32_t", P]],
   load: ["vmmhpc_snapshot_load", "int32_t", [P, "int32_t", "int32_t", "uint32_t", P]],
@@ -70,9 +83,16 @@ const snapshots = furtherLibrary<SnapshotApi>("snapshot", SNAPSHOT_SIGNATURES);
 const noteOf = (note: Uint8Array) => (note.byteLength === 0 ? (null as unknown as Uint8Array) : note);
 
 /** @throws VmmError, LibraryError */
-export async function saveAsync(vm: MachineHandle, path: string, note: Uint8Array): Promise<void> {
+export async function saveAsync(
+  vm: MachineHandle,
+  path: string,
+  note: Uint8Array,
+  base: string | null = null,
+): Promise<void> {
   const length = BigInt(note.byteLength); // read after the call, too: that keeps the note reachable
-  await checkedAsync((err, done) => snapshots.api().save.async(vm, path, noteOf(note), length, err, done));
+  await checkedAsync((err, done) =>
+    snapshots.api().saveSince.async(vm, path, base, noteOf(note), length, err, done),
+  );
   note.byteLength;
 }
 

@@ -3,6 +3,7 @@
 import type { Command } from "commander";
 import { common, EXIT_HELP, type Finish, NAMES_HELP, several, verb } from "./command.js";
 import type { ForkFlags } from "./fork.js";
+import type { SnapshotFlags } from "./snapshot.js";
 import type { VerbFlags } from "./verbs.js";
 
 const SNAPSHOT_HELP = `
@@ -24,6 +25,7 @@ export function addStateCommands(program: Command, finish: Finish): void {
     help: SNAPSHOT_HELP + EXIT_HELP,
     examples: [
       "v2m snapshot create node1 before-upgrade",
+      "v2m snapshot create node1 hourly-2 --base hourly-1",
       "v2m snapshot list",
       "v2m snapshot verify node1 before-upgrade",
     ],
@@ -33,8 +35,9 @@ export function addStateCommands(program: Command, finish: Finish): void {
     snapshot
       .argument("<action>", "create, list, show, delete or verify")
       .argument("[vm]", "VM; list: default all")
-      .argument("[snapshot]", "name of the snapshot; create: default s1, s2 …"),
-  ).action(async (action: string, vm: string | undefined, name: string | undefined, flags: VerbFlags) => {
+      .argument("[snapshot]", "name of the snapshot; create: default s1, s2 …")
+      .option("--base <snapshot>", "create: write only the memory that differs from this one's"),
+  ).action(async (action: string, vm: string | undefined, name: string | undefined, flags: SnapshotFlags) => {
     const { snapshot } = await import("./snapshot.js");
     finish(await snapshot(action, vm, name, flags));
   });

@@ -12,6 +12,7 @@ import type { Images } from "../images/index.js";
 import type {
   BackendType,
   ImageSource,
+  KeepOptions,
   MigrationOptions,
   OperationOptions,
   Probe,
@@ -234,7 +235,7 @@ export class V3m {
   }
 
   /** Keep the state of a machine in a directory. */
-  async snapshot(name: string, directory: string, options: OperationOptions = {}): Promise<void> {
+  async snapshot(name: string, directory: string, options: KeepOptions = {}): Promise<void> {
     await this.#run(name, "snapshot", options, (backend) => backend.snapshot(name, directory, options));
   }
 
@@ -248,21 +249,23 @@ export class V3m {
   /**
    * Keep the state of a machine under a name.
    * @param snapshot default: a free one, s1, s2 …
+   * @param options `base`: name of an older one, whose memory this one shares where nothing has changed
    * @throws SnapshotError E_EXISTS; then, and whenever it fails, there is no new one
    */
   async createSnapshot(
     name: string,
     snapshot?: string,
-    options: OperationOptions = {},
+    { base, ...options }: OperationOptions & { readonly base?: string } = {},
   ): Promise<SnapshotRecord> {
     let made: SnapshotRecord | undefined;
     await this.#run(name, "snapshot", options, async (backend) => {
       const snapshots = await this.snapshots(name);
       const { type, cpus, memory } = this.store.definition(name);
+      const since = base === undefined ? {} : { base: snapshots.get(base).directory };
       made = await snapshots.create(
         snapshot ?? (await snapshots.freeName()),
-        { type, cpus, memory: memory.bytes },
-        (directory) => backend.snapshot(name, directory, options),
+        { type, cpus, memory: memory.bytes, ...(base === undefined ? {} : { base }) },
+        (directory) => backend.snapshot(name, directory, { ...options, ...since }),
       );
     });
     if (made === undefined) throw new NotFoundError(name);

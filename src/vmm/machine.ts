@@ -302,8 +302,10 @@ export class Machine extends EventEmitter<MachineEvents> {
    * @throws VmmError E_IO: the directory exists, or the disk is full; E_STATE: it neither runs nor is paused;
    *     E_UNSUPPORTED: it has modules, vhost devices or read-only pmem
    */
-  snapshot(directory: string, { note }: SnapshotOptions = {}): Promise<void> {
-    return this.#track(snapshots.saveAsync(this.#open(), snapshotPath(directory), snapshotNote(note)));
+  snapshot(directory: string, { note, base }: SnapshotOptions = {}): Promise<void> {
+    const path = snapshotPath(directory);
+    const since = base === undefined ? null : snapshotPath(base);
+    return this.#track(snapshots.saveAsync(this.#open(), path, snapshotNote(note), since));
   }
 
   /**

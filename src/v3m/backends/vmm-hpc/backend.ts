@@ -11,6 +11,7 @@ import type {
   BackendHost,
   Feature,
   ImageSource,
+  KeepOptions,
   OperationOptions,
   Probe,
   VmEvent,
@@ -161,7 +162,7 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
   }
 
   /** The machine's state in `machine`, copies of its disks in `disks`: of one moment, for which it is paused. */
-  async snapshot(name: string, directory: string, options: OperationOptions = {}): Promise<void> {
+  async snapshot(name: string, directory: string, options: KeepOptions = {}): Promise<void> {
     const definition = await this.#host.definition(name);
     const files = await this.#written(definition);
     await this.#with(name, async (machine) => {
@@ -170,7 +171,9 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
       try {
         await mkdir(directory, { mode: 0o700 });
         options.onProgress?.({ what: "writing memory", done: 0, total: 2 });
-        await machine.snapshot(join(directory, "machine"));
+        await machine.snapshot(join(directory, "machine"), {
+          ...(options.base === undefined ? {} : { base: join(options.base, "machine") }),
+        });
         options.signal?.throwIfAborted();
         await keepDisks(files, directory, options);
       } catch (error) {
