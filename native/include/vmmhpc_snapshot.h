@@ -122,6 +122,17 @@ VMMHPC_API int32_t vmmhpc_snapshot_clone(struct vmmhpc *vm, int32_t state_fd, in
                                          const char *name, struct vmmhpc_error *err);
 
 /**
+ * Let KVM log the pages of RAM that vCPUs write, until the next reset; writing is slower meanwhile.
+ * What devices write is not logged. For a machine that was made or restored; not in a monitor
+ * (E_UNSUPPORTED).
+ */
+VMMHPC_API int32_t vmmhpc_dirty_log_start(struct vmmhpc *vm, struct vmmhpc_error *err);
+
+/** How many pages vCPUs have written since the start of the log, or the last call of this. */
+VMMHPC_API int32_t vmmhpc_dirty_log_count(struct vmmhpc *vm, uint64_t *pages,
+                                          struct vmmhpc_error *err);
+
+/**
  * What is in a directory, by its checked `state`. Needs no KVM.
  * @param note gets the first `capacity` bytes of the note; or NULL, 0
  */

@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "format.h"
 #include "pci_driver.h"
+#include "snapshot.h"
 #include "tap.h"
 #include "vmmhpc_snapshot.h"
 
@@ -279,6 +279,131 @@ TEST(snapshot_hostile_header)
     CHECK_ERROR(load_patched(&rig, data, bytes, 10, 0, 2), &rig.err, VMMHPC_E_TRUNCATED,
                 "memory has 4096 bytes");
     free(data);
+    release(&rig);
+}
+
+/* ------------------------------------------------------------------ bases */
+
+/* One more snapshot, based on the rig's; its own files, and below them the rig's. */
+static struct vh_snapshot_files based(struct rig *rig)
+{
+    const struct vh_snapshot_files base = {
+        .state_fd = rig->state_fd, .layers = 1, .memory_fds = {rig->memory_fd}};
+    struct vh_snapshot_files files = {.state_fd = memfd_create("state", MFD_CLOEXEC), .layers = 2};
+    files.memory_fds[0] = memfd_create("memory", MFD_CLOEXEC);
+    files.memory_fds[1] = rig->memory_fd;
+    memset(vh_memory_at(&rig->vm->memory, 0x3ff000, 4096), 0, 4096);
+    memset(vh_memory_at(&rig->vm->memory, 0x300000, 0x20000), 0x77, 0x20000);
+    memset(vh_memory_at(&rig->vm->memory, 0x200000, 4096), 0x66, 4096);
+    CHECK_OK(vh_snap_write(rig->vm, files.state_fd, files.memory_fds[0], &base, NULL, 0, &rig->err),
+             &rig->err);
+    return files;
+}
+
+static void close_based(const struct vh_snapshot_files *files)
+{
+    (void)close(files->state_fd);
+    (void)close(files->memory_fds[0]);
+}
+
+TEST(snapshot_with_a_base)
+{
+    struct rig rig = saved(true);
+    struct vh_snapshot_files files = based(&rig);
+    struct vh_virtio *device = NULL;
+    struct vmmhpc *vm = machine(&device);
+    CHECK_OK(vh_snap_load(vm, &files, 0, NULL, &rig.err), &rig.err);
+    const struct vh_mapping *mapping = &vm->memory.mappings[0];
+    CHECK_EQ(memcmp(mapping->base, rig.vm->memory.mappings[0].base, mapping->bytes), 0);
+    CHECK_EQ(*(uint8_t *)vh_memory_at(&vm->memory, 0x300000, 1), 0x77);
+    CHECK_EQ(*(uint8_t *)vh_memory_at(&vm->memory, 0x3ff000, 1), 0);
+    machine_rig_free(vm);
+    /* What is the base's is not written again: 34 pages, and the rings that were not touched. */
+    struct stat info;
+    CHECK_EQ(fstat(files.memory_fds[0], &info), 0);
+    CHECK(info.st_blocks * 512 <= 40 * 4096);
+    close_based(&files);
+    release(&rig);
+}
+
+static int32_t load_based(struct rig *rig, const struct vh_snapshot_files *files)
+{
+    struct vh_virtio *device = NULL;
+    struct vmmhpc *vm = machine(&device);
+    int32_t status = vh_snap_load(vm, files, 0, NULL, &rig->err);
+    machine_rig_free(vm);
+    return status;
+}
+
+/* Where a section's payload is in a file. */
+static size_t payload_at(const uint8_t *data, size_t bytes, uint32_t type)
+{
+    struct vh_snap_section section;
+    for (size_t at = sizeof(struct vh_snap_header); at < bytes;
+         at += sizeof(section) + (section.bytes + 7) / 8 * 8) {
+        memcpy(&section, data + at, sizeof(section));
+        if (section.type == type) {
+            return at + sizeof(section);
+        }
+    }
+    CHECK(false);
+    return 0;
+}
+
+static void patch(const struct vh_snapshot_files *files, uint8_t *data, size_t bytes, size_t at,
+                  uint64_t value)
+{
+    struct vh_snap_header header;
+    uint64_t before = 0;
+    memcpy(&before, data + at, sizeof(before));
+    memcpy(data + at, &value, sizeof(value));
+    memcpy(&header, data, sizeof(header));
+    header.crc = 0;
+    memcpy(data, &header, sizeof(header));
+    header.crc = vh_crc32c(0, data, bytes);
+    memcpy(data, &header, sizeof(header));
+    replace(files->state_fd, data, bytes);
+    memcpy(data + at, &before, sizeof(before));
+}
+
+TEST(snapshot_hostile_base)
+{
+    struct rig rig = saved(true);
+    struct vh_snapshot_files files = based(&rig);
+    size_t bytes = 0;
+    uint8_t *data = contents(files.state_fd, &bytes);
+    const size_t layers = payload_at(data, bytes, VH_SNAP_LAYERS);
+    const size_t runs = payload_at(data, bytes, VH_SNAP_RUNS);
+    const size_t second = runs + sizeof(struct vh_snap_run);
+    const struct {
+        size_t at;
+        uint64_t value;
+    } rows[] = {
+        {layers, 0},
+        {layers, 1},
+        {layers, 9},
+        {layers, UINT32_MAX},
+        {runs, 1},
+        {second, 0},
+        {second, 1024},
+        {second, UINT64_MAX},
+        {second, UINT64_MAX / 4096},
+        {second + 8, 2},
+        {second + 8, 1u << 31},
+        {runs + 8, UINT32_MAX},
+    };
+    for (size_t i = 0; i < VH_COUNT(rows); i++) {
+        patch(&files, data, bytes, rows[i].at, rows[i].value);
+        CHECK(load_based(&rig, &files) == VMMHPC_E_BAD_IMAGE);
+    }
+    patch(&files, data, bytes, layers, 3); /* it says three files, and there are two */
+    CHECK_ERROR(load_based(&rig, &files), &rig.err, VMMHPC_E_INVALID, "in 3 files, and 2 are");
+    patch(&files, data, bytes, layers, 2);
+    CHECK_OK(load_based(&rig, &files), &rig.err);
+    CHECK_EQ(ftruncate(files.memory_fds[0], 4096), 0);
+    CHECK_ERROR(load_based(&rig, &files), &rig.err, VMMHPC_E_TRUNCATED, "memory has 4096 bytes");
+    free(data);
+    close_based(&files);
     release(&rig);
 }
 

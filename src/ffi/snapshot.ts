@@ -57,6 +57,8 @@ interface SnapshotApi {
   load(vm: MachineHandle, stateFd: number, memoryFd: number, flags: number, err: Uint8Array): number;
   take(vm: MachineHandle, stateFd: Uint8Array, memoryFd: Uint8Array, err: Uint8Array): number;
   clone(vm: MachineHandle, stateFd: number, memoryFd: number, name: string, err: Uint8Array): number;
+  dirtyLogStart(vm: MachineHandle, err: Uint8Array): number;
+  dirtyLogCount(vm: MachineHandle, pages: Uint8Array, err: Uint8Array): number;
   read(path: string, info: Uint8Array, note: Uint8Array | null, capacity: bigint, err: Uint8Array): number;
   verify(path: string, err: Uint8Array): number;
 }
@@ -73,6 +75,8 @@ export const SNAPSHOT_SIGNATURES: { readonly [K in keyof SnapshotApi]: Signature
   load: ["vmmhpc_snapshot_load", "int32_t", [P, "int32_t", "int32_t", "uint32_t", P]],
   take: ["vmmhpc_snapshot_take", "int32_t", [P, P, P, P]],
   clone: ["vmmhpc_snapshot_clone", "int32_t", [P, "int32_t", "int32_t", PATH, P]],
+  dirtyLogStart: ["vmmhpc_dirty_log_start", "int32_t", [P, P]],
+  dirtyLogCount: ["vmmhpc_dirty_log_count", "int32_t", [P, P, P]],
   read: ["vmmhpc_snapshot_read", "int32_t", [PATH, P, P, "uint64_t", P]],
   verify: ["vmmhpc_snapshot_verify", "int32_t", [PATH, P]],
 };
@@ -118,6 +122,18 @@ export async function takeAsync(vm: MachineHandle): Promise<TakenState> {
 export async function cloneAsync(vm: MachineHandle, from: TakenState, name: string): Promise<void> {
   const { stateFd, memoryFd } = from;
   await checkedAsync((err, done) => snapshots.api().clone.async(vm, stateFd, memoryFd, name, err, done));
+}
+
+/** @throws VmmError, LibraryError */
+export function dirtyLogStart(vm: MachineHandle): void {
+  checked((err) => snapshots.api().dirtyLogStart(vm, err));
+}
+
+/** @throws VmmError, LibraryError */
+export function dirtyLogCount(vm: MachineHandle): number {
+  const pages = Buffer.alloc(8);
+  checked((err) => snapshots.api().dirtyLogCount(vm, pages, err));
+  return Number(pages.readBigUInt64LE());
 }
 
 /** What a snapshot says of itself, and its note. @throws VmmError, LibraryError */

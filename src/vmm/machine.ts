@@ -317,6 +317,19 @@ export class Machine extends EventEmitter<MachineEvents> {
     return new ForkPoint(await this.#track(snapshots.takeAsync(this.#open())));
   }
 
+  /**
+   * Have KVM log the pages that vCPUs write (what devices write is not logged), until the next reset; the guest's writes
+   * are slower meanwhile. Not in a monitor. @throws VmmError E_UNSUPPORTED
+   */
+  logDirtyPages(): void {
+    snapshots.dirtyLogStart(this.#open());
+  }
+
+  /** How many pages were written since `logDirtyPages()`, or the last call of this. @throws VmmError */
+  dirtyPages(): number {
+    return snapshots.dirtyLogCount(this.#open());
+  }
+
   /** Press the reset button; the `reset` event tells when the guest boots again. */
   reset(): void {
     native.reset(this.#open());

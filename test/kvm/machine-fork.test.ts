@@ -115,6 +115,24 @@ suite("clones", { needs: ["kvm"] }, () => {
     });
   });
 
+  it("have no more memory of their own than what they wrote, by KVM's log, and a little", async () => {
+    const options = guest("echo", {}, { memory: 64 << 20 });
+    await withRunning(options, "echo: ready\n", async (machine) => {
+      await using point = await machine.forkPoint();
+      await using one = await clone(point, options, "one");
+      one.logDirtyPages();
+      const transcript = new Transcript(one);
+      one.start();
+      one.console.write("written\n");
+      await transcript.until("written\n");
+      await one.pause();
+      const pages = one.dirtyPages();
+      expect(pages).toBeGreaterThan(0);
+      expect(privateBytes(process.pid, CLONE_MEMORY)).toBeLessThanOrEqual(pages * 4096 + ALLOWANCE);
+      expect(one.dirtyPages()).toBe(0);
+    });
+  });
+
   it("are refused a name that no host has", async () => {
     const options = guest("echo");
     await withRunning(options, "echo: ready\n", async (machine) => {
