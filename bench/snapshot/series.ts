@@ -3,7 +3,7 @@
  * What a restore costs: by the guest's RAM, when it touches next to nothing, and by what it touches. The guest has the same
  * data in a file in memory each time; how much of it is read after the restore is what varies.
  */
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Machine, type MachineOptions } from "../../src/vmm/index.js";
 import { short, summarize } from "../lib/statistics.js";
@@ -50,7 +50,11 @@ export async function measureSeries(
   say: (text: string) => void,
 ): Promise<SeriesRow[]> {
   let monitors = 0;
-  const where = () => ({ directory: join(directory, `m${monitors++}`) });
+  const where = () => {
+    const own = join(directory, `m${monitors++}`);
+    mkdirSync(own);
+    return { directory: own };
+  };
   const options = (memoryMiB: number): MachineOptions => ({ ...boot, memory: memoryMiB * MIB });
   for (const memoryMiB of MEMORY_MIB) {
     await using machine = await Machine.spawn(options(memoryMiB), where());

@@ -111,6 +111,8 @@ static void save_own(struct vh_virtio *device, struct saved_virtio *saved)
     } else if (device->id == VH_VIRTIO_CONSOLE) {
         const struct vh_hvc_end *out = &((const struct vh_hvc *)device)->out;
         saved->own[0] = out->busy ? out->done : out->resume_at;
+    } else if (device->id == VH_VIRTIO_NET) {
+        saved->own[0] = ((const struct vh_net *)device)->silent ? 1 : 0;
     }
 }
 
@@ -188,14 +190,19 @@ static int32_t load_own(struct vh_virtio *device, const struct saved_virtio *sav
         blk->wce = (saved->own[0] & 2) != 0;
         break;
     }
-    case VH_VIRTIO_NET:
+    case VH_VIRTIO_NET: {
+        /* The driver has another address than the device: as a clone, or when it was saved. */
+        bool differs = (saved->own[0] & 1) != 0;
         if ((flags & VMMHPC_RESTORE_CLONE) == 0) {
             memcpy(device->config, saved->config, MAC_BYTES);
-        } else if (memcmp(device->config, saved->config, MAC_BYTES) != 0 &&
-                   (saved->flags & STARTED) != 0) {
+        } else {
+            differs = differs || memcmp(device->config, saved->config, MAC_BYTES) != 0;
+        }
+        if (differs && (saved->flags & STARTED) != 0) {
             silence((struct vh_net *)device);
         }
         break;
+    }
     case VH_VIRTIO_CONSOLE:
         ((struct vh_hvc *)device)->out.resume_at = saved->own[0];
         break;

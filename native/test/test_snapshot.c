@@ -6,12 +6,14 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "pci_driver.h"
 #include "snapshot.h"
 #include "tap.h"
+#include "vmmhpc_devices.h"
 #include "vmmhpc_snapshot.h"
 
 struct rig {
@@ -280,6 +282,89 @@ TEST(snapshot_hostile_header)
                 "memory has 4096 bytes");
     free(data);
     release(&rig);
+}
+
+/* ------------------------------------------------------------------ clones */
+
+/* A machine with one network device, at the end of a wire. */
+static struct vmmhpc *networked(uint8_t mac, int *far)
+{
+    int fds[2];
+    uint32_t id = 0;
+    struct vmmhpc_error err = {.size = sizeof(err)};
+    struct vmmhpc *vm = machine_rig_new(4);
+    (void)pthread_mutex_init(&vm->uart.lock, NULL);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
+    const struct vmmhpc_net config = {.size = sizeof(config),
+                                      .kind = VMMHPC_NET_LINK,
+                                      .fd = fds[0],
+                                      .mac = {0x52, 0x54, 0, 0, 0, mac}};
+    CHECK_OK(vmmhpc_add_net(vm, &config, &id, &err), &err);
+    (void)close(fds[0]);
+    *far = fds[1];
+    return vm;
+}
+
+/* The address and the link as a driver reads them. */
+static uint64_t address_of(struct vmmhpc *vm)
+{
+    return driver_in(vm, driver_bar(vm, 0) + DRIVER_DEVICE + 5, 1);
+}
+
+static uint64_t link_of(struct vmmhpc *vm)
+{
+    return driver_in(vm, driver_bar(vm, 0) + DRIVER_DEVICE + 6, 2) & 1;
+}
+
+TEST(snapshot_clone)
+{
+    struct vmmhpc_error err = {.size = sizeof(err)};
+    int far[4];
+    int fds[2] = {memfd_create("state", MFD_CLOEXEC), memfd_create("memory", MFD_CLOEXEC)};
+    int again[2] = {memfd_create("state", MFD_CLOEXEC), memfd_create("memory", MFD_CLOEXEC)};
+    struct vmmhpc *first = networked(1, &far[0]);
+    (void)driver_bring_up(first, false);
+    atomic_store(&first->state, VMMHPC_STATE_PAUSED);
+    CHECK_OK(vmmhpc_snapshot_write(first, fds[0], fds[1], NULL, 0, &err), &err);
+
+    /* Its driver has the first one's address: no link, and an interrupt that says so. */
+    struct vmmhpc *clone = networked(2, &far[1]);
+    CHECK_ERROR(vmmhpc_snapshot_clone(clone, fds[0], fds[1], "two words", &err), &err,
+                VMMHPC_E_INVALID, "a clone's name");
+    CHECK_OK(vmmhpc_snapshot_clone(clone, fds[0], fds[1], "clone-1", &err), &err);
+    CHECK_EQ(strcmp(vh_memory_at(&clone->memory, 0xf0010, 64), "clone-1"), 0);
+    CHECK_EQ(address_of(clone), 2);
+    CHECK_EQ(link_of(clone), 0);
+    CHECK_EQ(driver_in(clone, driver_bar(clone, 0) + DRIVER_ISR, 1) & 2, 2);
+
+    /* Saved so and restored it still has none, and its name. */
+    atomic_store(&clone->state, VMMHPC_STATE_PAUSED);
+    CHECK_OK(vmmhpc_snapshot_write(clone, again[0], again[1], NULL, 0, &err), &err);
+    struct vmmhpc *copy = networked(3, &far[2]);
+    CHECK_OK(vmmhpc_snapshot_load(copy, again[0], again[1], 0, &err), &err);
+    CHECK_EQ(address_of(copy), 2);
+    CHECK_EQ(link_of(copy), 0);
+    CHECK_EQ(strcmp(copy->generation.clone, "clone-1"), 0);
+
+    /* The driver is bound again, and reads the address. */
+    driver_out(copy, driver_bar(copy, 0) + DRIVER_COMMON + 20, 1, 0);
+    CHECK_EQ(link_of(copy), 1);
+
+    /* One that is no clone has the address and the link that the first one had. */
+    struct vmmhpc *restored = networked(4, &far[3]);
+    CHECK_OK(vmmhpc_snapshot_load(restored, fds[0], fds[1], 0, &err), &err);
+    CHECK_EQ(address_of(restored), 1);
+    CHECK_EQ(link_of(restored), 1);
+
+    struct vmmhpc *const all[] = {first, clone, copy, restored};
+    for (size_t i = 0; i < VH_COUNT(all); i++) {
+        machine_rig_free(all[i]);
+        (void)close(far[i]);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        (void)close(fds[i]);
+        (void)close(again[i]);
+    }
 }
 
 /* ------------------------------------------------------------------ bases */
