@@ -4,6 +4,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { DefinitionInput, V3m } from "../../src/v3m/index.js";
+import type { SnapshotRecord } from "../../src/v3m/snapshots.js";
+import { readSnapshot } from "../../src/vmm/index.js";
 import { suite } from "../support/capabilities.js";
 import { LOAD_ADDRESS, payload } from "../support/payloads.js";
 import { CLONE_MEMORY, privateBytes } from "../support/smaps.js";
@@ -92,6 +94,24 @@ suite("v2m fork", { needs: ["kvm", "jail"] }, () => {
     await v3m.start("node09");
     await answer("node09", "booted");
     for (const clone of ["node08", "node09", "first-2"]) await v3m.stop(clone, { force: true });
+  });
+
+  it("makes clones that are saved with a base, which can be removed then", async () => {
+    const base = await v3m.createSnapshot("first-3", "whole");
+    const made = await vms.json<SnapshotRecord>("snapshot", "create", "first-3", "rest", "--base", "whole");
+    expect(made).toMatchObject({ name: "rest", base: "whole" });
+    const { bases, ownBytes, dataBytes } = readSnapshot(join(made.directory, "machine"));
+    expect(bases).toBe(1);
+    expect(ownBytes).toBeLessThan(dataBytes);
+    await v3m.removeSnapshot("first-3", base.name);
+    await v3m.verifySnapshot("first-3", "rest");
+    await v3m.stop("first-3", { force: true });
+    await v3m.restoreSnapshot("first-3", "rest");
+    await answer("first-3", "back again");
+    await expect(v3m.createSnapshot("first-3", "more", { base: "whole" })).rejects.toMatchObject({
+      code: "E_NOT_FOUND",
+    });
+    expect((await (await v3m.snapshots("first-3")).list()).map(({ name }) => name)).toEqual(["rest"]);
   });
 
   it("refuses names that are taken, counts that do not fit, and VMs that do not run", async () => {
