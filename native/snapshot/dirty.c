@@ -58,11 +58,11 @@ int32_t vmmhpc_dirty_log_start(struct vmmhpc *vm, struct vmmhpc_error *err)
 int32_t vmmhpc_dirty_log_count(struct vmmhpc *vm, uint64_t *pages, struct vmmhpc_error *err)
 {
     int32_t status = check(vm, err);
-    if (status == VMMHPC_OK && pages == NULL) {
-        status = vh_fail(err, VMMHPC_E_INVALID, 0, 0, "nowhere to put the number of pages");
-    }
     if (status != VMMHPC_OK) {
         return status;
+    }
+    if (pages == NULL) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "nowhere to put the number of pages");
     }
     *pages = 0;
     (void)pthread_mutex_lock(&vm->kvm_lock);

@@ -49,7 +49,7 @@ struct saving {
     /* With a base: */
     const struct vh_snap_memory *base;
     uint32_t index;  /* of the region */
-    uint8_t *window; /* the base's pages, RUN_BYTES of them */
+    uint8_t *window; /* the base's pages, RUN_BYTES of them; NULL: no base */
     uint32_t layer;  /* of the page before; UINT32_MAX: there is none */
     size_t base_run;
     uint64_t own_bytes;
@@ -91,7 +91,7 @@ static int save_page(struct saving *saving, uint64_t at)
     if (data) {
         add_page(saving->region, at / VH_PAGE, page);
     }
-    if (saving->base != NULL) {
+    if (saving->window != NULL) {
         bool changed = memcmp(page, saving->window + at % RUN_BYTES, VH_PAGE) != 0;
         put_layer(saving, at, changed);
         data = data && changed;
@@ -113,7 +113,7 @@ static int32_t save_region(struct saving *saving, struct vmmhpc_error *err)
     int failed = 0;
     *saving->region = (struct vh_snap_region){.bytes = bytes};
     for (uint64_t at = 0; status == VMMHPC_OK && failed == 0 && at < bytes; at += VH_PAGE) {
-        if (saving->base != NULL && at % RUN_BYTES == 0) {
+        if (saving->window != NULL && at % RUN_BYTES == 0) {
             uint64_t window = bytes - at < RUN_BYTES ? bytes - at : RUN_BYTES;
             status = vh_snap_read_pages(saving->base, saving->index, at / VH_PAGE, window / VH_PAGE,
                                         saving->window, err);
@@ -198,22 +198,28 @@ static int32_t set_length(const struct vh_memory *memory, int fd, struct vmmhpc_
                          "cannot write guest memory to the snapshot: %s", vh_errno_text(failed));
 }
 
+static int32_t save_with_base(const struct vh_memory *memory, int fd,
+                              const struct vh_snap_base *base, struct vh_snap_writer *writer,
+                              struct vmmhpc_error *err)
+{
+    int32_t status = check_base(memory, base, err);
+    if (status != VMMHPC_OK) {
+        return status;
+    }
+    uint8_t *window = malloc(RUN_BYTES);
+    if (window == NULL) {
+        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, RUN_BYTES, "no memory to read the base");
+    }
+    status = save_regions(memory, fd, base, window, writer, err);
+    free(window);
+    return status;
+}
+
 int32_t vh_snap_save_memory(const struct vmmhpc *vm, int fd, const struct vh_snap_base *base,
                             struct vh_snap_writer *writer, struct vmmhpc_error *err)
 {
-    uint8_t *window = NULL;
-    int32_t status = VMMHPC_OK;
-    if (base != NULL) {
-        status = check_base(&vm->memory, base, err);
-        window = malloc(RUN_BYTES);
-        if (status == VMMHPC_OK && window == NULL) {
-            status = vh_fail(err, VMMHPC_E_NO_MEMORY, 0, RUN_BYTES, "no memory to read the base");
-        }
-    }
-    if (status == VMMHPC_OK) {
-        status = save_regions(&vm->memory, fd, base, window, writer, err);
-    }
-    free(window);
+    int32_t status = base == NULL ? save_regions(&vm->memory, fd, NULL, NULL, writer, err)
+                                  : save_with_base(&vm->memory, fd, base, writer, err);
     return status == VMMHPC_OK ? set_length(&vm->memory, fd, err) : status;
 }
 
@@ -393,13 +399,13 @@ int32_t vh_snap_verify_memory(const struct vh_snapshot_files *files,
                               const struct vh_snap_reader *reader, struct vmmhpc_error *err)
 {
     struct vh_snap_memory memory;
-    uint8_t *buffer = NULL;
     int32_t status = vh_snap_memory_open(&memory, files, reader, err);
-    if (status == VMMHPC_OK) {
-        buffer = malloc(RUN_BYTES);
-        status = buffer != NULL ? VMMHPC_OK
-                                : vh_fail(err, VMMHPC_E_NO_MEMORY, 0, RUN_BYTES,
-                                          "no memory to read a snapshot");
+    if (status != VMMHPC_OK) {
+        return status;
+    }
+    uint8_t *buffer = malloc(RUN_BYTES);
+    if (buffer == NULL) {
+        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, RUN_BYTES, "no memory to read a snapshot");
     }
     for (uint32_t i = 0; status == VMMHPC_OK && i < memory.count; i++) {
         status = verify_region(&memory, i, buffer, err);

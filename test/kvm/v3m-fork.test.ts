@@ -56,7 +56,10 @@ suite("v2m fork", { needs: ["kvm", "jail"] }, () => {
     await v3m.start("first");
     await answer("first", "here");
   });
-  afterAll(() => vms[Symbol.asyncDispose]());
+  afterAll(async () => {
+    for (const name of v3m.names()) await v3m.stop(name, { force: true }).catch(() => {}); // most do not run
+    await vms[Symbol.asyncDispose]();
+  });
 
   it("makes VMs that answer, with disks over the first one's", async () => {
     writeFileSync(join(vms.directory, "first.img"), "then", { flag: "r+" });
