@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * `npm run bench:snapshot`: how long it takes to restore a Linux guest at work, from the request to its next word on the
- * console, with VMM-HPC and with QEMU under KVM, each with little and with much RAM. On this host's KVM where Linux guests
+ * console, with VMM-HPC and with QEMU under KVM, each with little and with much RAM; with VMM-HPC what it costs by what the
+ * guest touches, and what clones of a guest have of memory to themselves. On this host's KVM where Linux guests
  * run on it, else inside the nested machine. See docs/benchmarks.md.
  */
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
 import { guestInitramfs } from "../harness/initramfs.js";
 import { ensureKernel } from "../harness/kernels.js";
 import { builtinRegistry } from "../src/v3m/builtin.js";
@@ -20,17 +20,24 @@ import { INSIDE, runGuestBenchmark } from "./lib/place.js";
 import { Results } from "./lib/results.js";
 import { rotated, short, summarize } from "./lib/statistics.js";
 import { table } from "./lib/table.js";
+import { said } from "./snapshot/console.js";
+import { describeForks, type Forks, measureForks } from "./snapshot/forks.js";
+import { describeSeries, measureSeries, type SeriesRow } from "./snapshot/series.js";
 
-const USAGE = `usage: npm run bench:snapshot -- [--rounds N | --quick] [--results DIR]
+const USAGE = `usage: npm run bench:snapshot -- [--rounds N | --quick] [--forks] [--results DIR]
   --rounds N     alternated rounds, after one that warms up (default 7)
   --quick        3 rounds
+  --forks        50 clones instead of 8
   --results DIR  where bench-snapshot.json goes (default: results)
 `;
 /** Most of a large guest's RAM is never touched: what is restored is the same as in the small one. */
 const MEMORY = ["256M", "1G"] as const;
 const TYPES = ["VMM-HPC", "Kvm"] as const;
 const TICKING = "while :; do echo tick; usleep 10000; done\n";
-const SECONDS_PER_ROUND = 120;
+const SECONDS_PER_ROUND = 240;
+const FORKS = "forks";
+const CLONES = 8;
+const MANY_CLONES = 50;
 /** Restoring takes at most this part of QEMU's time, with the larger RAM. */
 const GOAL = 0.25;
 
@@ -43,32 +50,25 @@ interface Row {
 }
 
 interface SnapshotResult {
-  readonly schema: "v3m-bench-snapshot/1";
+  readonly schema: "v3m-bench-snapshot/2";
   readonly machine: Environment;
   readonly host: Environment | null;
   readonly rounds: number;
   readonly rows: readonly Row[];
+  readonly series: readonly SeriesRow[];
+  readonly forks: Forks;
 }
 
-const options = readOptions(USAGE, [INSIDE]);
+const options = readOptions(USAGE, [INSIDE, FORKS]);
 const results = new Results(options.results, "snapshot");
 const say = (text: string) => process.stderr.write(`[bench:snapshot] ${text}\n`);
 const seconds = (since: bigint) => Number(process.hrtime.bigint() - since) / 1e9;
 
-async function prepare(): Promise<{ readonly kernel: string; readonly initrd: string }> {
-  return { kernel: (await ensureKernel("cloud")).bzImage, initrd: await guestInitramfs({}) };
-}
-
-/** Until the console has said it. */
-function said(stream: Duplex, text: string): Promise<void> {
-  let all = "";
-  return new Promise((resolve, reject) => {
-    stream.on("data", (chunk: Buffer) => {
-      all += chunk.toString("latin1");
-      if (all.includes(text)) resolve();
-    });
-    stream.once("close", () => reject(new Error(`the console ended before ${text}: ${all.slice(-500)}`)));
-  });
+async function prepare() {
+  const kernel = await ensureKernel("cloud");
+  const initrd = await guestInitramfs({});
+  const networked = await guestInitramfs({ modules: ["virtio_net"], kernel });
+  return { kernel: kernel.bzImage, initrd, networked };
 }
 
 /** A guest at work, saved. @returns how long that took */
@@ -100,7 +100,8 @@ async function restore(backend: V3mBackend, name: string, directory: string): Pr
 }
 
 async function measureHere(): Promise<SnapshotResult> {
-  const boot = await prepare();
+  const { networked, ...boot } = await prepare();
+  const machine = { ...boot, cmdline: "console=ttyS0 quiet" };
   const work = mkdtempSync(join(tmpdir(), "v3m-bench-snapshot-"));
   const definitions = new Map<string, VmDefinition>();
   const registry = builtinRegistry();
@@ -139,19 +140,24 @@ async function measureHere(): Promise<SnapshotResult> {
         if (round > 0) row.restore.push(taken);
       }
     }
+    const series = await measureSeries(machine, work, options.rounds, say);
+    const clones = options.flags.has(FORKS) ? MANY_CLONES : CLONES;
+    const forks = await measureForks({ ...machine, initrd: networked }, clones, say);
     return {
-      schema: "v3m-bench-snapshot/1",
+      schema: "v3m-bench-snapshot/2",
       machine: environment(),
       host: null,
       rounds: options.rounds,
       rows: contenders.map(({ row }) => row),
+      series,
+      forks,
     };
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
 }
 
-function describe({ rows }: SnapshotResult): string {
+function describe({ rows, series, forks }: SnapshotResult): string {
   const restored = (type: string) =>
     summarize(rows.find((row) => row.type === type && row.memory === "1G")?.restore ?? []).median;
   const ratio = restored("VMM-HPC") / restored("Kvm");
@@ -163,6 +169,10 @@ function describe({ rows }: SnapshotResult): string {
     table(["seconds", "save", "restore to the next word", "range"], lines),
     "",
     `restore of 1 GiB: ${short(ratio)} of QEMU's time (goal: at most ${GOAL})`,
+    "",
+    describeSeries(series),
+    "",
+    describeForks(forks),
   ].join("\n");
 }
 

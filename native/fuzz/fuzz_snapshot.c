@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A snapshot's `state`, from somebody who knows how to compute its checksum. The input either is
- * the file, or changes to a good one: 16 bits of offset in units of two bytes, 16 bits of value.
+ * the file, or changes to a good one, by itself or with a base: 16 bits of offset in units of two
+ * bytes, 16 bits of value.
  * What must hold: no access outside of anything (ASan), a BAR is decoded only in the windows, and a
  * machine that was restored serves its devices, and starts from zero after a reset.
  */
@@ -13,14 +14,19 @@
 #include <unistd.h>
 
 #include "../snapshot/format.h"
+#include "../snapshot/snapshot_files.h"
 #include "../test/machine_rig.h"
 #include "vmmhpc_snapshot.h"
 
 #define WHOLE 1u /* in the first byte: the input is the file */
+#define BASED 2u /* there are two files of memory, and the good one has a base */
 
-static uint8_t *good;
-static size_t good_bytes;
-static int memory_fd = -1;
+static struct {
+    uint8_t *data;
+    size_t bytes;
+    int fd;
+    int memory_fd;
+} good[2]; /* [1] is based on [0] */
 
 static struct vmmhpc *machine(void)
 {
@@ -32,12 +38,23 @@ static struct vmmhpc *machine(void)
     return vm;
 }
 
-/* Two devices in use, saved. */
+static void keep(struct vmmhpc *vm, int which, const struct vh_snapshot_files *base)
+{
+    good[which].fd = memfd_create("state", MFD_CLOEXEC);
+    good[which].memory_fd = memfd_create("memory", MFD_CLOEXEC);
+    int fd = good[which].fd;
+    MUST(vh_snap_write(vm, fd, good[which].memory_fd, base, "note", 4, NULL) == VMMHPC_OK);
+    size_t bytes = (size_t)lseek(fd, 0, SEEK_END);
+    uint8_t *data = malloc(bytes);
+    MUST(data != NULL && pread(fd, data, bytes, 0) == (ssize_t)bytes);
+    good[which].data = data;
+    good[which].bytes = bytes;
+}
+
+/* Two devices in use, saved; and saved again, when memory has changed here and there. */
 static void make_good(void)
 {
     struct vmmhpc *vm = machine();
-    int fd = memfd_create("state", MFD_CLOEXEC);
-    memory_fd = memfd_create("memory", MFD_CLOEXEC);
     for (uint32_t slot = 1; slot < vm->pci.count; slot++) {
         vh_pci_config_write(&vm->pci, slot, VH_PCI_COMMAND, 2, 6);
         struct vh_virtio *device = (struct vh_virtio *)vh_virtio_find(vm, VH_VIRTIO_RNG);
@@ -53,11 +70,13 @@ static void make_good(void)
     memset(vh_memory_at(&vm->memory, 0x10000, 4096), 0x11, 4096);
     memset(vh_memory_at(&vm->memory, 0x12000, 4096), 0, 4096);
     atomic_store(&vm->state, VMMHPC_STATE_PAUSED);
-    MUST(vmmhpc_snapshot_write(vm, fd, memory_fd, "note", 4, NULL) == VMMHPC_OK);
-    good_bytes = (size_t)lseek(fd, 0, SEEK_END);
-    good = malloc(good_bytes);
-    MUST(good != NULL && pread(fd, good, good_bytes, 0) == (ssize_t)good_bytes);
-    (void)close(fd);
+    keep(vm, 0, NULL);
+    memset(vh_memory_at(&vm->memory, 0x10000, 4096), 0, 4096);
+    memset(vh_memory_at(&vm->memory, 0x40000, 0x20000), 0x22, 0x20000);
+    memset(vh_memory_at(&vm->memory, 0x80000, 4096), 0x33, 4096);
+    const struct vh_snapshot_files base = {
+        .state_fd = good[0].fd, .layers = 1, .memory_fds = {good[0].memory_fd}};
+    keep(vm, 1, &base);
     machine_rig_free(vm);
 }
 
@@ -92,13 +111,16 @@ static void check(const struct vmmhpc *vm)
     }
 }
 
-static bool load(const uint8_t *data, size_t bytes)
+static bool load(const uint8_t *data, size_t bytes, bool based)
 {
     struct vmmhpc *vm = machine();
     int fd = memfd_create("state", MFD_CLOEXEC);
     MUST(pwrite(fd, data, bytes, 0) == (ssize_t)bytes);
     struct vmmhpc_error err = {.size = sizeof(err)};
-    bool done = vmmhpc_snapshot_load(vm, fd, memory_fd, 0, &err) == VMMHPC_OK;
+    struct vh_snapshot_files files = {.state_fd = fd, .layers = based ? 2 : 1};
+    files.memory_fds[0] = good[based ? 1 : 0].memory_fd;
+    files.memory_fds[1] = good[0].memory_fd;
+    bool done = vh_snap_load(vm, &files, 0, NULL, &err) == VMMHPC_OK;
     MUST(done || (err.code < 0 && err.text[0] != '\0'));
     check(vm);
     machine_rig_serve(vm);
@@ -116,20 +138,21 @@ static bool load(const uint8_t *data, size_t bytes)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    if (good == NULL) {
+    if (good[0].data == NULL) {
         make_good();
     }
     if (bytes == 0) {
         return 0;
     }
     bool whole = (data[0] & WHOLE) != 0;
-    size_t length = whole ? bytes - 1 : good_bytes;
+    bool based = (data[0] & BASED) != 0;
+    size_t length = whole ? bytes - 1 : good[based ? 1 : 0].bytes;
     uint8_t *file = malloc(length + 1);
     MUST(file != NULL);
     if (whole) {
         memcpy(file, data + 1, length);
     } else {
-        memcpy(file, good, length);
+        memcpy(file, good[based ? 1 : 0].data, length);
         for (size_t at = 1; at + 4 <= bytes; at += 4) {
             uint16_t change[2];
             memcpy(change, data + at, sizeof(change));
@@ -138,7 +161,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         }
     }
     put_right(file, length);
-    fuzz_count(load(file, length));
+    fuzz_count(load(file, length, based));
     free(file);
     return 0;
 }

@@ -178,12 +178,16 @@ static void uart(void)
     store("uart", "full");
 }
 
-/* fuzz_snapshot.c: a good file; one with another byte in the UART's; a header alone. */
+/* fuzz_snapshot.c: a good file, and one with a base; one with another byte in the UART's; a header
+ * alone. */
 static void snapshot(void)
 {
     memset(&image, 0, sizeof(image));
     image.bytes = 1;
     store("snapshot", "good");
+    image.data[0] = 2;
+    store("snapshot", "based");
+    image.data[0] = 0;
     image_set(&image, 1, 0x00ff0020, 4);
     image.bytes = 5;
     store("snapshot", "changed");

@@ -4,8 +4,9 @@
  * (docs/reference/snapshot-format.md).
  *
  * A snapshot is a directory with `state` (small, checksummed) and `memory` (guest RAM, with holes
- * for pages of zeroes). Neither is ever changed once it is there: restored machines map `memory`,
- * and read a page of it when the guest first touches it.
+ * for pages of zeroes; one that is based on others has theirs as well). Neither is ever changed
+ * once it is there: restored machines map `memory`, and read a page of it when the guest first
+ * touches it.
  *
  * Disks, pmem files, and what the other ends of networks and consoles remember are not part of it.
  */
@@ -20,14 +21,17 @@ extern "C" {
 
 /** Version of the format: readers refuse another major one. */
 #define VMMHPC_SNAPSHOT_MAJOR 1u
-#define VMMHPC_SNAPSHOT_MINOR 0u
+#define VMMHPC_SNAPSHOT_MINOR 1u
 
 #define VMMHPC_SNAPSHOT_STATE_MAX (64ull << 20) /* bytes of `state` */
 #define VMMHPC_SNAPSHOT_NOTE_MAX (1ull << 20)   /* bytes of a note */
 
 /** The copy is a machine beside the first one: network devices keep the MAC addresses that the new
- *  machine was given. Else they get those of the snapshot. */
+ *  machine was given, and where that is another one have no link until the guest's driver is bound
+ *  again. Else they get those of the snapshot. */
 #define VMMHPC_RESTORE_CLONE 1u
+
+#define VMMHPC_CLONE_NAME_MAX 63u /* bytes of a clone's name, as of a Linux host's */
 
 /** What a snapshot says of itself. */
 struct vmmhpc_snapshot_info {
@@ -42,7 +46,11 @@ struct vmmhpc_snapshot_info {
     uint64_t created_ns;    /* CLOCK_REALTIME */
     uint64_t guest_time_ns; /* the guest's kvmclock, 0 where the host has none */
     uint64_t note_bytes;
-    uint8_t id[16]; /* another one for each snapshot */
+    uint8_t id[16];     /* another one for each snapshot */
+    uint64_t own_bytes; /* of the data, what is not in the snapshots that it is based on */
+    uint8_t base[16];   /* id of the snapshot that it is based on; else zeroes */
+    uint32_t layers;    /* files of memory: 1 where there is no base */
+    uint32_t reserved;
 };
 
 /**
@@ -57,6 +65,19 @@ struct vmmhpc_snapshot_info {
  */
 VMMHPC_API int32_t vmmhpc_snapshot_save(struct vmmhpc *vm, const char *path, const void *note,
                                         uint64_t note_bytes, struct vmmhpc_error *err);
+
+/**
+ * As vmmhpc_snapshot_save(), and only those pages are written that differ from an older snapshot's,
+ * whoever wrote to them; all are compared. Files of the older one are linked into the new one, so
+ * each can be removed by itself, and both have to be in one file system.
+ * @param base directory of the older one, of a machine with the same memory; or NULL
+ * @return as vmmhpc_snapshot_save(); E_INVALID: the base has other memory; E_LIMIT: it is based on
+ *         too many others; E_BAD_IMAGE, E_TRUNCATED: it is damaged (its memory's checksum is not
+ *         looked at)
+ */
+VMMHPC_API int32_t vmmhpc_snapshot_save_since(struct vmmhpc *vm, const char *path, const char *base,
+                                              const void *note, uint64_t note_bytes,
+                                              struct vmmhpc_error *err);
 
 /** As vmmhpc_snapshot_save(), into two empty files that are open for writing, and memory_fd for
  *  positioned writes (so memfds do, too). They stay the caller's, who makes them durable. */
@@ -82,6 +103,34 @@ VMMHPC_API int32_t vmmhpc_snapshot_restore(struct vmmhpc *vm, const char *path, 
 /** As vmmhpc_snapshot_restore(), from open files, which stay the caller's. */
 VMMHPC_API int32_t vmmhpc_snapshot_load(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd,
                                         uint32_t flags, struct vmmhpc_error *err);
+
+/**
+ * The state of a machine at this moment in two files in memory, sealed against changes: clones are
+ * made of them, and share the pages that none of them writes. The files go with their last user.
+ * The machine goes on as after vmmhpc_snapshot_save(), with memory of its own.
+ * @param state_fd, memory_fd get descriptors, which the caller closes
+ */
+VMMHPC_API int32_t vmmhpc_snapshot_take(struct vmmhpc *vm, int32_t *state_fd, int32_t *memory_fd,
+                                        struct vmmhpc_error *err);
+
+/**
+ * As vmmhpc_snapshot_load() with VMMHPC_RESTORE_CLONE, and the guest finds the clone's name behind
+ * its generation ID (docs/how-to/fork-a-vm.md).
+ * @param name 1 to VMMHPC_CLONE_NAME_MAX printable characters of ASCII, no space
+ */
+VMMHPC_API int32_t vmmhpc_snapshot_clone(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd,
+                                         const char *name, struct vmmhpc_error *err);
+
+/**
+ * Let KVM log the pages of RAM that vCPUs write, until the next reset; writing is slower meanwhile.
+ * What devices write is not logged. For a machine that was made or restored; not in a monitor
+ * (E_UNSUPPORTED).
+ */
+VMMHPC_API int32_t vmmhpc_dirty_log_start(struct vmmhpc *vm, struct vmmhpc_error *err);
+
+/** How many pages vCPUs have written since the start of the log, or the last call of this. */
+VMMHPC_API int32_t vmmhpc_dirty_log_count(struct vmmhpc *vm, uint64_t *pages,
+                                          struct vmmhpc_error *err);
 
 /**
  * What is in a directory, by its checked `state`. Needs no KVM.

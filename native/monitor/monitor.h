@@ -8,6 +8,7 @@
 #include "machine.h"
 #include "monitor/threads.h"
 #include "protocol.h"
+#include "remote_ops.h"
 #include "wire.h"
 
 #define VH_CLIENTS 16u
@@ -51,6 +52,10 @@ void vh_monitor_serve(struct vh_monitor *monitor);
  * was sent. */
 int32_t vh_monitor_request(struct vh_monitor *monitor, struct vh_wire *in, struct vh_wire *out,
                            struct vmmhpc_error *err);
+
+/* The descriptors that a message has left, as those of a snapshot; to be closed. */
+void vh_monitor_get_files(struct vh_wire *in, struct vh_snapshot_files *files);
+void vh_monitor_close_files(struct vh_snapshot_files *files);
 
 /* setup.c: requests from HELLO on. */
 int32_t vh_monitor_setup(struct vh_monitor *monitor, struct vh_wire *in, struct vh_wire *out,

@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "monitor/monitor.h"
+#include "snapshot_files.h"
 #include "vmmhpc_devices.h"
-#include "vmmhpc_snapshot.h"
 
 #define STATS_MAX 512u
 
@@ -123,33 +123,75 @@ static bool is_file(int fd, uint64_t *bytes)
     return file;
 }
 
-/* Two empty files, and one with the note where there is one. */
+void vh_monitor_get_files(struct vh_wire *in, struct vh_snapshot_files *files)
+{
+    *files = (struct vh_snapshot_files){.state_fd = vh_get_fd(in)};
+    while (in->fd_at < in->fd_count && files->layers < VH_SNAPSHOT_LAYERS) {
+        files->memory_fds[files->layers++] = vh_get_fd(in);
+    }
+}
+
+void vh_monitor_close_files(struct vh_snapshot_files *files)
+{
+    if (files->state_fd >= 0) {
+        (void)close(files->state_fd);
+    }
+    for (uint32_t i = 0; i < files->layers; i++) {
+        (void)close(files->memory_fds[i]);
+    }
+    *files = (struct vh_snapshot_files){.state_fd = -1};
+}
+
+static bool are_files(const struct vh_snapshot_files *files)
+{
+    uint64_t bytes = 0;
+    bool sound = is_file(files->state_fd, &bytes) && files->layers > 0;
+    for (uint32_t i = 0; sound && i < files->layers; i++) {
+        sound = is_file(files->memory_fds[i], &bytes);
+    }
+    return sound;
+}
+
+static int32_t read_note(int fd, uint64_t bytes, uint8_t **note, struct vmmhpc_error *err)
+{
+    if (bytes > VMMHPC_SNAPSHOT_NOTE_MAX) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, bytes, "a note has at most %llu bytes",
+                       VMMHPC_SNAPSHOT_NOTE_MAX);
+    }
+    *note = malloc(bytes);
+    return *note != NULL && vh_pread(fd, *note, bytes, 0) == (ssize_t)bytes
+               ? VMMHPC_OK
+               : vh_fail(err, VMMHPC_E_NO_MEMORY, errno, bytes, "no memory for a note");
+}
+
+/* Two empty files, one with the note where there is one, and those of a base where there is one. */
 static int32_t snapshot(struct vh_monitor *monitor, struct vh_wire *in, struct vmmhpc_error *err)
 {
     uint64_t bytes = 0;
+    struct vh_snapshot_files base = {.state_fd = -1};
     const bool has_note = vh_get_u32(in) != 0;
     const int state_fd = vh_get_fd(in);
     const int memory_fd = vh_get_fd(in);
     const int note_fd = has_note ? vh_get_fd(in) : -1;
+    const bool has_base = !in->bad && in->fd_at < in->fd_count;
     int32_t status = VMMHPC_OK;
     uint8_t *note = NULL;
+    if (has_base) {
+        vh_monitor_get_files(in, &base);
+    }
     if (!vh_wire_done(in) || !is_file(state_fd, &bytes) || !is_file(memory_fd, &bytes) ||
+        (has_base && !are_files(&base)) ||
         (has_note && (!is_file(note_fd, &bytes) || bytes == 0))) {
         status = nonsense(in, err);
-    } else if (has_note && bytes > VMMHPC_SNAPSHOT_NOTE_MAX) {
-        status = vh_fail(err, VMMHPC_E_INVALID, 0, bytes, "a note has at most %llu bytes",
-                         VMMHPC_SNAPSHOT_NOTE_MAX);
     } else if (has_note) {
-        note = malloc(bytes);
-        if (note == NULL || vh_pread(note_fd, note, bytes, 0) != (ssize_t)bytes) {
-            status = vh_fail(err, VMMHPC_E_NO_MEMORY, errno, bytes, "no memory for a note");
-        }
+        status = read_note(note_fd, bytes, &note, err);
     }
     if (status == VMMHPC_OK) {
-        status = vmmhpc_snapshot_write(monitor->vm, state_fd, memory_fd, note, has_note ? bytes : 0,
-                                       err);
+        status = vh_snap_write(monitor->vm, state_fd, memory_fd, has_base ? &base : NULL, note,
+                               has_note ? bytes : 0, err);
     }
     free(note);
+    vh_monitor_close_files(&base);
     const int fds[] = {state_fd, memory_fd, note_fd};
     for (size_t i = 0; i < VH_COUNT(fds); i++) {
         if (fds[i] >= 0) {

@@ -46,7 +46,7 @@ static const struct vh_seccomp_call calls[] = {
     CALL(pwritev, C | S | D),
     CALL(fdatasync, S | C | I | D),
     CALL(fallocate, S | C | I | D),
-    CALL(lseek, S),
+    CALL(lseek, S | C), /* holes of a base */
     CALL(recvmsg, S | C | I),
     CALL(sendmsg, S | C | V | I),
     CALL(recvfrom, I),

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "monitor/monitor.h"
+#include "snapshot_files.h"
 #include "vmmhpc_devices.h"
-#include "vmmhpc_snapshot.h"
 
 #define FILES_MAX 6u
 #define PINS_MAX 8192u
@@ -294,18 +294,15 @@ static int32_t load(struct vh_monitor *monitor, struct vh_wire *in, struct vmmhp
 
 static int32_t restore(struct vh_monitor *monitor, struct vh_wire *in, struct vmmhpc_error *err)
 {
+    struct vh_snapshot_files files;
     uint32_t flags = vh_get_u32(in);
-    int state_fd = vh_get_fd(in);
-    int memory_fd = vh_get_fd(in);
-    int32_t status = vh_wire_done(in)
-                         ? vmmhpc_snapshot_load(monitor->vm, state_fd, memory_fd, flags, err)
-                         : nonsense(in, err);
-    if (state_fd >= 0) {
-        (void)close(state_fd);
-    }
-    if (memory_fd >= 0) {
-        (void)close(memory_fd); /* it stays mapped */
-    }
+    const char *name = in->at < in->bytes ? vh_get_text(in) : NULL;
+    vh_monitor_get_files(in, &files);
+    bool sound =
+        vh_wire_done(in) && files.layers > 0 && (name == NULL || flags == VMMHPC_RESTORE_CLONE);
+    int32_t status =
+        sound ? vh_snap_load(monitor->vm, &files, flags, name, err) : nonsense(in, err);
+    vh_monitor_close_files(&files); /* they stay mapped */
     return status;
 }
 

@@ -358,8 +358,16 @@ int32_t vh_remote_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct
     return finish(vm, VH_REQUEST_LOAD, &request, &vh_client_of(vm)->image_kind, err);
 }
 
-int32_t vh_remote_restore(struct vmmhpc *vm, int state_fd, int memory_fd, uint32_t flags,
-                          struct vmmhpc_error *err)
+static void put_files(struct vh_wire *wire, const struct vh_snapshot_files *files)
+{
+    vh_put_fd(wire, files->state_fd);
+    for (uint32_t i = 0; i < files->layers; i++) {
+        vh_put_fd(wire, files->memory_fds[i]);
+    }
+}
+
+int32_t vh_remote_restore(struct vmmhpc *vm, const struct vh_snapshot_files *files, uint32_t flags,
+                          const char *name, struct vmmhpc_error *err)
 {
     struct request request;
     int32_t status = request_new(&request, err);
@@ -367,14 +375,17 @@ int32_t vh_remote_restore(struct vmmhpc *vm, int state_fd, int memory_fd, uint32
         return status;
     }
     vh_put_u32(&request.wire, flags);
-    vh_put_fd(&request.wire, state_fd);
-    vh_put_fd(&request.wire, memory_fd);
+    put_files(&request.wire, files);
+    if (name != NULL) {
+        vh_put_text(&request.wire, name);
+    }
     return finish(vm, VH_REQUEST_RESTORE, &request, NULL, err);
 }
 
 /* A note may be longer than a message. Writing takes as long as it takes: the monitor's end would
  * be noticed, so the answer is waited for without a limit. */
-int32_t vh_remote_snapshot(struct vmmhpc *vm, int state_fd, int memory_fd, const void *note,
+int32_t vh_remote_snapshot(struct vmmhpc *vm, int state_fd, int memory_fd,
+                           const struct vh_snapshot_files *base, const void *note,
                            uint64_t note_bytes, struct vmmhpc_error *err)
 {
     struct request request;
@@ -393,6 +404,9 @@ int32_t vh_remote_snapshot(struct vmmhpc *vm, int state_fd, int memory_fd, const
         if (note_fd >= 0) {
             vh_put_fd(&request.wire, note_fd);
             request.opened[request.opened_count++] = note_fd;
+        }
+        if (base != NULL) {
+            put_files(&request.wire, base);
         }
         const int fd = vh_client_of(vm)->fd;
         const struct timeval limitless = {.tv_sec = 0};

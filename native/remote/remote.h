@@ -65,12 +65,13 @@ int32_t vh_remote_add_pmem(struct vmmhpc *vm, const struct vmmhpc_pmem *config, 
 int32_t vh_remote_add_plain(struct vmmhpc *vm, enum vh_remote_plain device, uint32_t *id,
                             struct vmmhpc_error *err);
 int32_t vh_remote_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct vmmhpc_error *err);
-int32_t vh_remote_restore(struct vmmhpc *vm, int state_fd, int memory_fd, uint32_t flags,
-                          struct vmmhpc_error *err);
+int32_t vh_remote_restore(struct vmmhpc *vm, const struct vh_snapshot_files *files, uint32_t flags,
+                          const char *name, struct vmmhpc_error *err);
 int32_t vh_remote_start(struct vmmhpc *vm, struct vmmhpc_error *err);
 
 /* also later */
-int32_t vh_remote_snapshot(struct vmmhpc *vm, int state_fd, int memory_fd, const void *note,
+int32_t vh_remote_snapshot(struct vmmhpc *vm, int state_fd, int memory_fd,
+                           const struct vh_snapshot_files *base, const void *note,
                            uint64_t note_bytes, struct vmmhpc_error *err);
 
 #endif

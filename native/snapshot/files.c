@@ -9,7 +9,10 @@
 #include "snapshot.h"
 
 #define STATE "state"
-#define MEMORY "memory"
+
+/* The snapshot's own pages, and those of what it is based on, the youngest first. */
+static const char *const MEMORY[VH_SNAPSHOT_LAYERS] = {
+    "memory", "memory-1", "memory-2", "memory-3", "memory-4", "memory-5", "memory-6", "memory-7"};
 
 static int32_t io_failed(struct vmmhpc_error *err, const char *what, const char *path)
 {
@@ -77,7 +80,7 @@ static int32_t draft_open(struct draft *draft, const char *path, struct vmmhpc_e
     if (draft->fd >= 0) {
         const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
         draft->state_fd = openat(draft->fd, STATE, flags, 0600);
-        draft->memory_fd = openat(draft->fd, MEMORY, flags, 0600);
+        draft->memory_fd = openat(draft->fd, MEMORY[0], flags, 0600);
     }
     return draft->state_fd >= 0 && draft->memory_fd >= 0 ? VMMHPC_OK
                                                          : io_failed(err, "make files in", path);
@@ -99,7 +102,9 @@ static void draft_close(struct draft *draft, bool published)
 {
     if (draft->fd >= 0 && !published) {
         (void)unlinkat(draft->fd, STATE, 0);
-        (void)unlinkat(draft->fd, MEMORY, 0);
+        for (size_t i = 0; i < VH_COUNT(MEMORY); i++) {
+            (void)unlinkat(draft->fd, MEMORY[i], 0);
+        }
     }
     if (draft->name != NULL && !published) {
         (void)rmdir(draft->name);
@@ -111,25 +116,25 @@ static void draft_close(struct draft *draft, bool published)
     free(draft->name);
 }
 
-int32_t vmmhpc_snapshot_save(struct vmmhpc *vm, const char *path, const void *note,
-                             uint64_t note_bytes, struct vmmhpc_error *err)
+/* What is based on a snapshot has its files, too, so each can be removed by itself. */
+static int32_t link_base(const struct draft *draft, const char *base, uint32_t layers,
+                         struct vmmhpc_error *err)
 {
-    struct draft draft;
-    if (vm == NULL || path == NULL || path[0] == '\0') {
-        return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "no machine, or no path");
+    int directory = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0) {
+        return io_failed(err, "open the snapshot", base);
     }
-    int32_t status = draft_open(&draft, path, err);
-    if (status == VMMHPC_OK) {
-        status = vmmhpc_snapshot_write(vm, draft.state_fd, draft.memory_fd, note, note_bytes, err);
+    int32_t status = VMMHPC_OK;
+    for (uint32_t i = 0; status == VMMHPC_OK && i < layers; i++) {
+        if (linkat(directory, MEMORY[i], draft->fd, MEMORY[i + 1], 0) != 0) {
+            status = io_failed(err, "link into the new snapshot what it is based on,", base);
+        }
     }
-    if (status == VMMHPC_OK) {
-        status = draft_publish(&draft, err);
-    }
-    draft_close(&draft, status == VMMHPC_OK);
+    (void)close(directory);
     return status;
 }
 
-/* ------------------------------------------------------------------ reading */
+/* ------------------------------------------------------------------ opening */
 
 static int32_t open_part(const char *path, const char *name, int *fd, struct vmmhpc_error *err)
 {
@@ -144,28 +149,87 @@ static int32_t open_part(const char *path, const char *name, int *fd, struct vmm
     return status;
 }
 
-static int32_t open_both(const char *path, int *state_fd, int *memory_fd, struct vmmhpc_error *err)
+static void close_all(struct vh_snapshot_files *files)
 {
-    *state_fd = -1;
-    *memory_fd = -1;
+    close_fd(&files->state_fd);
+    for (uint32_t i = 0; i < files->layers; i++) {
+        close_fd(&files->memory_fds[i]);
+    }
+    files->layers = 0;
+}
+
+/* As many files of memory as the state says. To be closed, also after a failure. */
+static int32_t open_all(const char *path, struct vh_snapshot_files *files, struct vmmhpc_error *err)
+{
+    struct vh_snap_reader reader;
+    struct vh_snap_layers layers = {.count = 0};
+    *files = (struct vh_snapshot_files){.state_fd = -1};
     if (path == NULL) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "no path");
     }
-    int32_t status = open_part(path, STATE, state_fd, err);
-    return status == VMMHPC_OK ? open_part(path, MEMORY, memory_fd, err) : status;
+    int32_t status = open_part(path, STATE, &files->state_fd, err);
+    if (status != VMMHPC_OK) {
+        return status;
+    }
+    status = vh_snap_open_file(&reader, files->state_fd, err);
+    if (status == VMMHPC_OK) {
+        status = vh_snap_layers(&reader, &layers, err);
+    }
+    vh_snap_close(&reader);
+    for (uint32_t i = 0; status == VMMHPC_OK && i < layers.count; i++) {
+        files->memory_fds[i] = -1;
+        files->layers = i + 1;
+        status = open_part(path, MEMORY[i], &files->memory_fds[i], err);
+    }
+    return status;
 }
+
+/* ------------------------------------------------------------------ saving */
+
+int32_t vmmhpc_snapshot_save_since(struct vmmhpc *vm, const char *path, const char *base,
+                                   const void *note, uint64_t note_bytes, struct vmmhpc_error *err)
+{
+    struct draft draft;
+    struct vh_snapshot_files files = {.state_fd = -1};
+    if (vm == NULL || path == NULL || path[0] == '\0') {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "no machine, or no path");
+    }
+    int32_t status = draft_open(&draft, path, err);
+    if (status == VMMHPC_OK && base != NULL) {
+        status = open_all(base, &files, err);
+    }
+    if (status == VMMHPC_OK) {
+        status = vh_snap_write(vm, draft.state_fd, draft.memory_fd, base == NULL ? NULL : &files,
+                               note, note_bytes, err);
+    }
+    if (status == VMMHPC_OK && base != NULL) {
+        status = link_base(&draft, base, files.layers, err);
+    }
+    if (status == VMMHPC_OK) {
+        status = draft_publish(&draft, err);
+    }
+    close_all(&files);
+    draft_close(&draft, status == VMMHPC_OK);
+    return status;
+}
+
+int32_t vmmhpc_snapshot_save(struct vmmhpc *vm, const char *path, const void *note,
+                             uint64_t note_bytes, struct vmmhpc_error *err)
+{
+    return vmmhpc_snapshot_save_since(vm, path, NULL, note, note_bytes, err);
+}
+
+/* ------------------------------------------------------------------ reading */
 
 int32_t vmmhpc_snapshot_restore(struct vmmhpc *vm, const char *path, uint32_t flags,
                                 struct vmmhpc_error *err)
 {
-    int state_fd = -1;
-    int memory_fd = -1;
-    int32_t status = open_both(path, &state_fd, &memory_fd, err);
+    struct vh_snapshot_files files;
+    int32_t status = open_all(path, &files, err);
     if (status == VMMHPC_OK) {
-        status = vmmhpc_snapshot_load(vm, state_fd, memory_fd, flags, err);
+        status = vh_snap_load(vm, &files, flags, NULL, err);
     }
-    close_fd(&state_fd);
-    close_fd(&memory_fd);
+    close_all(&files);
     return status;
 }
 
@@ -201,17 +265,15 @@ int32_t vmmhpc_snapshot_read(const char *path, struct vmmhpc_snapshot_info *info
 int32_t vmmhpc_snapshot_verify(const char *path, struct vmmhpc_error *err)
 {
     struct vh_snap_reader reader;
-    int state_fd = -1;
-    int memory_fd = -1;
-    int32_t status = open_both(path, &state_fd, &memory_fd, err);
+    struct vh_snapshot_files files;
+    int32_t status = open_all(path, &files, err);
     if (status == VMMHPC_OK) {
-        status = vh_snap_open_file(&reader, state_fd, err);
+        status = vh_snap_open_file(&reader, files.state_fd, err);
         if (status == VMMHPC_OK) {
-            status = vh_snap_verify_memory(memory_fd, &reader, err);
+            status = vh_snap_verify_memory(&files, &reader, err);
         }
         vh_snap_close(&reader);
     }
-    close_fd(&state_fd);
-    close_fd(&memory_fd);
+    close_all(&files);
     return status;
 }

@@ -59,6 +59,9 @@ enum vh_snap_type {
     VH_SNAP_DEBUGREGS = 25,
     VH_SNAP_MSRS = 26,
     VH_SNAP_TSC = 27,
+    VH_SNAP_LAYERS = 28,
+    VH_SNAP_RUNS = 29,
+    VH_SNAP_LAST = VH_SNAP_RUNS,
     /* From here on: a reader that does not know them passes over them. */
     VH_SNAP_OPTIONAL = 0x80000000,
     VH_SNAP_NOTE = 0x80000001,

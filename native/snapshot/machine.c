@@ -53,7 +53,7 @@ static struct saved_machine describe(const struct vmmhpc *vm)
         .pci_window_bytes = bus->window_bytes,
         .extra_count = vm->extra_memory_count,
     };
-    memcpy(machine.generation_id, vm->generation_id, sizeof(machine.generation_id));
+    memcpy(machine.generation_id, vm->generation.id, sizeof(machine.generation_id));
     for (uint32_t i = 0; i < vm->extra_memory_count; i++) {
         machine.extra[i].gpa = vm->extra_memory[i].gpa;
         machine.extra[i].bytes = vm->extra_memory[i].bytes;
@@ -167,6 +167,16 @@ int32_t vh_snap_check_machine(const struct vmmhpc *vm, const struct vh_snap_read
     return status == VMMHPC_OK ? compare_ranges(vm, reader, err) : status;
 }
 
+/* A clone that was saved and restored is still called what it was. */
+static void keep_name(struct vmmhpc *vm)
+{
+    const struct vh_generation *there =
+        vmmhpc_memory_at(vm, VH_GENERATION_GPA, sizeof(vm->generation));
+    if (there != NULL) {
+        memcpy(vm->generation.clone, there->clone, sizeof(vm->generation.clone) - 1);
+    }
+}
+
 int32_t vh_snap_load_machine(struct vmmhpc *vm, const struct vh_snap_reader *reader,
                              struct vmmhpc_error *err)
 {
@@ -177,10 +187,15 @@ int32_t vh_snap_load_machine(struct vmmhpc *vm, const struct vh_snap_reader *rea
     }
     atomic_store_explicit(&vm->pci.address, there.pci_address, memory_order_relaxed);
     vm->recipe.entry.kind = there.image_kind;
-    if (vm->has_generation_id &&
-        memcmp(there.generation_id, vm->generation_id, sizeof(vm->generation_id)) != 0) {
+    const bool named = vm->generation.clone[0] != '\0';
+    if (!named) {
+        keep_name(vm);
+    }
+    const bool changed =
+        memcmp(there.generation_id, vm->generation.id, sizeof(vm->generation.id)) != 0;
+    if (named || (vm->has_generation_id && changed)) {
         status = vmmhpc_snapshot_hooks()->generation_write(vm, err);
-        if (status == VMMHPC_OK) {
+        if (status == VMMHPC_OK && vm->has_generation_id) {
             status = vmmhpc_irq_set(vm, VH_GED_GSI, 1, err); /* an edge */
             (void)vmmhpc_irq_set(vm, VH_GED_GSI, 0, NULL);
         }
@@ -193,10 +208,14 @@ int32_t vh_snap_info(const struct vh_snap_reader *reader, struct vmmhpc_snapshot
 {
     struct saved_machine machine;
     const struct vh_snap_region *regions = NULL;
+    struct vh_snap_layers layers;
     uint32_t count = 0;
     int32_t status = vh_snap_get(reader, VH_SNAP_MACHINE, 0, &machine, sizeof(machine), err);
     if (status == VMMHPC_OK) {
         status = vh_snap_regions(reader, &regions, &count, err);
+    }
+    if (status == VMMHPC_OK) {
+        status = vh_snap_layers(reader, &layers, err);
     }
     if (status != VMMHPC_OK) {
         return status;
@@ -210,6 +229,7 @@ int32_t vh_snap_info(const struct vh_snap_reader *reader, struct vmmhpc_snapshot
         .library_version = reader->header.library_version,
         .cpus = machine.cpus,
         .image_kind = machine.image_kind,
+        .layers = layers.count,
         .created_ns = reader->header.created_ns,
         .guest_time_ns = clock != NULL && bytes >= sizeof(*clock) ? *clock : 0,
     };
@@ -218,6 +238,8 @@ int32_t vh_snap_info(const struct vh_snap_reader *reader, struct vmmhpc_snapshot
         info->memory_bytes += regions[i].bytes;
         info->data_bytes += regions[i].data_bytes;
     }
+    memcpy(info->base, layers.base, sizeof(info->base));
+    info->own_bytes = layers.count > 1 ? layers.own_bytes : info->data_bytes;
     (void)vh_snap_find(reader, VH_SNAP_NOTE, 0, &bytes);
     info->note_bytes = bytes;
     return VMMHPC_OK;

@@ -7,13 +7,14 @@
 #include <errno.h>
 #include <linux/mempolicy.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "snapshot.h"
 
-#define RUN_BYTES VH_MIB /* written in one go, at most */
+#define RUN_BYTES VH_MIB         /* read or written in one go, at most */
+#define MAP_BYTES (16 * VH_PAGE) /* a run of a younger file that is worth a mapping */
+#define MAP_RUNS 4096u           /* of 65,530 mappings that a process usually has */
 #define NUMA_NODE_MAX 1024
 
 /* Eight words at a time: what is not zero mostly shows in the first ones. */
@@ -38,55 +39,188 @@ static void add_page(struct vh_snap_region *region, uint64_t number, const uint8
 
 /* ------------------------------------------------------------------ saving */
 
-static int save_region(const struct vh_mapping *mapping, int fd, uint64_t offset,
-                       struct vh_snap_region *region)
+/* A region while it is written. */
+struct saving {
+    const struct vh_mapping *mapping;
+    int fd;
+    uint64_t offset; /* in the file */
+    struct vh_snap_region *region;
+    uint64_t run; /* bytes before the present page that are still to be written */
+    /* With a base: */
+    const struct vh_snap_memory *base;
+    uint32_t index;  /* of the region */
+    uint8_t *window; /* the base's pages, RUN_BYTES of them; NULL: no base */
+    uint32_t layer;  /* of the page before; UINT32_MAX: there is none */
+    size_t base_run;
+    uint64_t own_bytes;
+    struct vh_snap_writer *writer;
+};
+
+static int write_run(struct saving *saving, uint64_t end)
 {
-    const uint8_t *base = mapping->base;
-    uint64_t run = 0; /* bytes before `at` that are still to be written */
+    const uint8_t *from = (const uint8_t *)saving->mapping->base + end - saving->run;
     int failed = 0;
-    *region = (struct vh_snap_region){.bytes = mapping->bytes};
-    for (uint64_t at = 0; failed == 0 && at < mapping->bytes; at += VH_PAGE) {
-        bool data = !is_zero(base + at);
-        if (data) {
-            add_page(region, at / VH_PAGE, base + at);
-            run += VH_PAGE;
-        }
-        if (run > 0 && (!data || run == RUN_BYTES)) {
-            uint64_t end = data ? at + VH_PAGE : at;
-            failed = vh_snap_write_at(fd, base + end - run, run, offset + end - run);
-            run = 0;
-        }
-    }
-    if (failed == 0 && run > 0) {
+    if (saving->run > 0) {
         failed =
-            vh_snap_write_at(fd, base + mapping->bytes - run, run, offset + mapping->bytes - run);
+            vh_snap_write_at(saving->fd, from, saving->run, saving->offset + end - saving->run);
     }
+    saving->run = 0;
     return failed;
 }
 
-int32_t vh_snap_save_memory(const struct vmmhpc *vm, int fd, struct vh_snap_writer *writer,
-                            struct vmmhpc_error *err)
+/* The file that the page at `at` is in: a new run begins where it is another one. */
+static void put_layer(struct saving *saving, uint64_t at, bool changed)
 {
-    const struct vh_memory *memory = &vm->memory;
-    uint64_t offset = 0;
-    int failed = 0;
-    vh_snap_begin(writer, VH_SNAP_MEMORY, 0);
-    for (uint32_t i = 0; failed == 0 && i < memory->mapping_count; i++) {
-        struct vh_snap_region region;
-        failed = save_region(&memory->mappings[i], fd, offset, &region);
-        vh_snap_put(writer, &region, sizeof(region));
-        offset += memory->mappings[i].bytes;
+    const struct vh_snap_part *part = &saving->base->parts[saving->index];
+    const uint64_t page = at / VH_PAGE;
+    if (page == vh_snap_run_end(part, saving->base_run)) {
+        saving->base_run++;
     }
-    vh_snap_end(writer);
-    if (failed == 0) { /* as long as RAM, whatever is in it; without a further system call */
-        const struct vh_mapping *last = &memory->mappings[memory->mapping_count - 1];
-        failed = vh_snap_write_at(fd, (uint8_t *)last->base + last->bytes - VH_PAGE, VH_PAGE,
-                                  offset - VH_PAGE);
+    uint32_t layer = changed ? 0 : part->runs[saving->base_run].layer + 1;
+    if (layer != saving->layer) {
+        const struct vh_snap_run run = {.first = page, .layer = layer};
+        vh_snap_put(saving->writer, &run, sizeof(run));
+        saving->layer = layer;
+    }
+}
+
+static int save_page(struct saving *saving, uint64_t at)
+{
+    const uint8_t *page = (const uint8_t *)saving->mapping->base + at;
+    bool data = !is_zero(page);
+    if (data) {
+        add_page(saving->region, at / VH_PAGE, page);
+    }
+    if (saving->window != NULL) {
+        bool changed = memcmp(page, saving->window + at % RUN_BYTES, VH_PAGE) != 0;
+        put_layer(saving, at, changed);
+        data = data && changed;
+    }
+    if (data) {
+        saving->run += VH_PAGE;
+        saving->own_bytes += VH_PAGE;
+    }
+    if (!data) {
+        return write_run(saving, at);
+    }
+    return saving->run == RUN_BYTES ? write_run(saving, at + VH_PAGE) : 0;
+}
+
+static int32_t save_region(struct saving *saving, struct vmmhpc_error *err)
+{
+    const uint64_t bytes = saving->mapping->bytes;
+    int32_t status = VMMHPC_OK;
+    int failed = 0;
+    *saving->region = (struct vh_snap_region){.bytes = bytes};
+    for (uint64_t at = 0; status == VMMHPC_OK && failed == 0 && at < bytes; at += VH_PAGE) {
+        if (saving->window != NULL && at % RUN_BYTES == 0) {
+            uint64_t window = bytes - at < RUN_BYTES ? bytes - at : RUN_BYTES;
+            status = vh_snap_read_pages(saving->base, saving->index, at / VH_PAGE, window / VH_PAGE,
+                                        saving->window, err);
+        }
+        failed = status == VMMHPC_OK ? save_page(saving, at) : 0;
+    }
+    if (status == VMMHPC_OK && failed == 0) {
+        failed = write_run(saving, bytes);
     }
     return failed == 0
-               ? VMMHPC_OK
-               : vh_fail(err, VMMHPC_E_IO, failed, offset,
+               ? status
+               : vh_fail(err, VMMHPC_E_IO, failed, saving->offset,
                          "cannot write guest memory to the snapshot: %s", vh_errno_text(failed));
+}
+
+static int32_t check_base(const struct vh_memory *memory, const struct vh_snap_base *base,
+                          struct vmmhpc_error *err)
+{
+    bool same = base->memory.count == memory->mapping_count;
+    for (uint32_t i = 0; same && i < memory->mapping_count; i++) {
+        same = base->memory.regions[i].bytes == memory->mappings[i].bytes;
+    }
+    if (!same) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, base->memory.count,
+                       "the base is of another machine: it has other memory");
+    }
+    return base->memory.layers < VH_SNAPSHOT_LAYERS
+               ? VMMHPC_OK
+               : vh_fail(err, VMMHPC_E_LIMIT, 0, base->memory.layers,
+                         "%u snapshots are based on each other already, which is the limit",
+                         base->memory.layers);
+}
+
+/* All regions; runs go to the writer, each region's in a section of its own. */
+static int32_t save_regions(const struct vh_memory *memory, int fd, const struct vh_snap_base *base,
+                            uint8_t *window, struct vh_snap_writer *writer,
+                            struct vmmhpc_error *err)
+{
+    struct vh_snap_region regions[VMMHPC_MEMORY_MAX];
+    struct saving saving = {.fd = fd, .writer = writer, .window = window};
+    int32_t status = VMMHPC_OK;
+    for (uint32_t i = 0; status == VMMHPC_OK && i < memory->mapping_count; i++) {
+        saving.mapping = &memory->mappings[i];
+        saving.region = &regions[i];
+        saving.index = i;
+        if (base != NULL) {
+            saving.base = &base->memory;
+            saving.layer = UINT32_MAX;
+            saving.base_run = 0;
+            vh_snap_begin(writer, VH_SNAP_RUNS, i);
+        }
+        status = save_region(&saving, err);
+        if (base != NULL) {
+            vh_snap_end(writer);
+        }
+        saving.offset += memory->mappings[i].bytes;
+    }
+    vh_snap_section(writer, VH_SNAP_MEMORY, 0, regions, memory->mapping_count * sizeof(regions[0]));
+    if (base != NULL) {
+        struct vh_snap_layers layers = {.count = base->memory.layers + 1,
+                                        .own_bytes = saving.own_bytes};
+        memcpy(layers.base, base->reader.header.id, sizeof(layers.base));
+        vh_snap_section(writer, VH_SNAP_LAYERS, 0, &layers, sizeof(layers));
+    }
+    return status;
+}
+
+/* The file is as long as RAM, whatever is in it; this takes no further system call to be allowed.
+ * What is in this page has no meaning where it is in another file. */
+static int32_t set_length(const struct vh_memory *memory, int fd, struct vmmhpc_error *err)
+{
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < memory->mapping_count; i++) {
+        total += memory->mappings[i].bytes;
+    }
+    const struct vh_mapping *last = &memory->mappings[memory->mapping_count - 1];
+    int failed = vh_snap_write_at(fd, (uint8_t *)last->base + last->bytes - VH_PAGE, VH_PAGE,
+                                  total - VH_PAGE);
+    return failed == 0
+               ? VMMHPC_OK
+               : vh_fail(err, VMMHPC_E_IO, failed, total,
+                         "cannot write guest memory to the snapshot: %s", vh_errno_text(failed));
+}
+
+static int32_t save_with_base(const struct vh_memory *memory, int fd,
+                              const struct vh_snap_base *base, struct vh_snap_writer *writer,
+                              struct vmmhpc_error *err)
+{
+    int32_t status = check_base(memory, base, err);
+    if (status != VMMHPC_OK) {
+        return status;
+    }
+    uint8_t *window = malloc(RUN_BYTES);
+    if (window == NULL) {
+        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, RUN_BYTES, "no memory to read the base");
+    }
+    status = save_regions(memory, fd, base, window, writer, err);
+    free(window);
+    return status;
+}
+
+int32_t vh_snap_save_memory(const struct vmmhpc *vm, int fd, const struct vh_snap_base *base,
+                            struct vh_snap_writer *writer, struct vmmhpc_error *err)
+{
+    int32_t status = base == NULL ? save_regions(&vm->memory, fd, NULL, NULL, writer, err)
+                                  : save_with_base(&vm->memory, fd, base, writer, err);
+    return status == VMMHPC_OK ? set_length(&vm->memory, fd, err) : status;
 }
 
 /* ------------------------------------------------------------------ loading */
@@ -112,160 +246,146 @@ int32_t vh_snap_regions(const struct vh_snap_reader *reader, const struct vh_sna
     return VMMHPC_OK;
 }
 
-/* A file that is too short would be noticed by the guest, as SIGBUS in this process. */
-static int32_t check_file(int fd, const struct vh_snap_region *regions, uint32_t count,
+/* What is shared with others cannot be private to us: its pages are copied. The new machine's are
+ * zeroes, as a hole's. */
+static int32_t copy_range(int fd, uint8_t *to, uint64_t bytes, uint64_t offset,
                           struct vmmhpc_error *err)
 {
-    struct stat info;
-    uint64_t total = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        total += regions[i].bytes;
-    }
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-        return vh_fail(err, VMMHPC_E_IO, errno, 0, "a snapshot's memory is a regular file");
-    }
-    if ((uint64_t)info.st_size != total) {
-        return vh_fail(
-            err, (uint64_t)info.st_size < total ? VMMHPC_E_TRUNCATED : VMMHPC_E_BAD_IMAGE, 0,
-            (uint64_t)info.st_size, "the snapshot's memory has %llu bytes and should have %llu",
-            (unsigned long long)info.st_size, (unsigned long long)total);
-    }
-    return VMMHPC_OK;
-}
-
-/* What is shared with others cannot be private to us: its pages are copied. */
-static int32_t copy_region(const struct vh_mapping *mapping, int fd, uint64_t offset,
-                           struct vmmhpc_error *err)
-{
-    const uint64_t end = offset + mapping->bytes;
+    const uint64_t end = offset + bytes;
     uint64_t at = offset;
     while (at < end) {
         off_t data = lseek(fd, (off_t)at, SEEK_DATA);
         if (data < 0 || (uint64_t)data >= end) {
             if (data >= 0 || errno == ENXIO) {
-                return VMMHPC_OK; /* zeroes to the end, as the new machine's */
+                return VMMHPC_OK; /* zeroes to the end */
             }
             data = (off_t)at; /* a file system without holes */
         }
         off_t hole = lseek(fd, data, SEEK_HOLE);
         at = hole < 0 || (uint64_t)hole > end ? end : (uint64_t)hole;
-        for (uint64_t from = (uint64_t)data; from < at;) {
-            ssize_t got =
-                vh_pread(fd, (uint8_t *)mapping->base + (from - offset), at - from, (off_t)from);
-            if (got < 0 && errno == EINTR) {
-                continue;
-            }
-            if (got <= 0) {
-                return vh_fail(err, VMMHPC_E_IO, got < 0 ? errno : EIO, from,
-                               "cannot read the snapshot's memory");
-            }
-            from += (uint64_t)got;
+        const uint64_t from = (uint64_t)data;
+        int32_t status = vh_snap_read_at(fd, to + (from - offset), at - from, from, err);
+        if (status != VMMHPC_OK) {
+            return status;
         }
     }
     return VMMHPC_OK;
 }
 
-static int32_t map_region(const struct vh_mapping *mapping, int fd, uint64_t offset,
-                          struct vmmhpc_error *err)
+static int32_t copy_region(const struct vh_mapping *mapping, const struct vh_snap_memory *memory,
+                           uint32_t index, struct vmmhpc_error *err)
 {
-    if (mmap(mapping->base, mapping->bytes, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED) {
-        return vh_fail(err, VMMHPC_E_IO, errno, mapping->bytes,
-                       "cannot map the snapshot's memory: %s", vh_errno_text(errno));
+    const struct vh_snap_part *part = &memory->parts[index];
+    int32_t status = VMMHPC_OK;
+    for (size_t run = 0; status == VMMHPC_OK && run < part->run_count; run++) {
+        uint64_t from = part->runs[run].first * VH_PAGE;
+        status = copy_range(memory->fds[part->runs[run].layer], (uint8_t *)mapping->base + from,
+                            vh_snap_run_end(part, run) * VH_PAGE - from, part->offset + from, err);
     }
-    (void)madvise(mapping->base, mapping->bytes, MADV_DONTFORK);
-    (void)madvise(mapping->base, mapping->bytes, MADV_DONTDUMP);
+    return status;
+}
+
+static int32_t map_range(const struct vh_mapping *mapping, uint64_t at, uint64_t bytes, int fd,
+                         uint64_t offset, struct vmmhpc_error *err)
+{
+    uint8_t *base = (uint8_t *)mapping->base + at;
+    if (mmap(base, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
+             (off_t)offset) == MAP_FAILED) {
+        return vh_fail(err, VMMHPC_E_IO, errno, bytes, "cannot map the snapshot's memory: %s",
+                       vh_errno_text(errno));
+    }
+    (void)madvise(base, bytes, MADV_DONTFORK);
+    (void)madvise(base, bytes, MADV_DONTDUMP);
     if (mapping->numa_node >= 0 && mapping->numa_node < NUMA_NODE_MAX) {
         /* It was bound when it was made, so this succeeds. */
         unsigned long mask[NUMA_NODE_MAX / (8 * sizeof(unsigned long))] = {0};
         const unsigned bits = 8 * sizeof(unsigned long);
         mask[(unsigned)mapping->numa_node / bits] |= 1ul << ((unsigned)mapping->numa_node % bits);
-        (void)syscall(SYS_mbind, mapping->base, mapping->bytes, MPOL_BIND, mask, NUMA_NODE_MAX, 0);
+        (void)syscall(SYS_mbind, base, bytes, MPOL_BIND, mask, NUMA_NODE_MAX, 0);
     }
     return VMMHPC_OK;
 }
 
-int32_t vh_snap_load_memory(struct vmmhpc *vm, int fd, const struct vh_snap_reader *reader,
-                            struct vmmhpc_error *err)
+/* The oldest file, which has most of it, is mapped as a whole. Of the younger ones long runs are
+ * mapped over it, as many as the kernel has mappings to spare; others are read. */
+static int32_t map_region(const struct vh_mapping *mapping, const struct vh_snap_memory *memory,
+                          uint32_t index, uint32_t *mapped, struct vmmhpc_error *err)
+{
+    const struct vh_snap_part *part = &memory->parts[index];
+    const uint32_t oldest = memory->layers - 1;
+    int32_t status = map_range(mapping, 0, part->bytes, memory->fds[oldest], part->offset, err);
+    for (size_t run = 0; status == VMMHPC_OK && run < part->run_count; run++) {
+        const uint32_t layer = part->runs[run].layer;
+        const uint64_t from = part->runs[run].first * VH_PAGE;
+        const uint64_t bytes = vh_snap_run_end(part, run) * VH_PAGE - from;
+        const int fd = memory->fds[layer];
+        if (layer == oldest) {
+            continue;
+        }
+        if (bytes >= MAP_BYTES && *mapped < MAP_RUNS) {
+            (*mapped)++;
+            status = map_range(mapping, from, bytes, fd, part->offset + from, err);
+        } else {
+            status = vh_snap_read_at(fd, (uint8_t *)mapping->base + from, bytes,
+                                     part->offset + from, err);
+        }
+    }
+    return status;
+}
+
+int32_t vh_snap_load_memory(struct vmmhpc *vm, const struct vh_snapshot_files *files,
+                            const struct vh_snap_reader *reader, struct vmmhpc_error *err)
 {
     struct vh_memory *memory = &vm->memory;
-    const struct vh_snap_region *regions = NULL;
-    uint32_t count = 0;
-    int32_t status = vh_snap_regions(reader, &regions, &count, err);
+    struct vh_snap_memory there;
+    uint32_t mapped = 0;
+    int32_t status = vh_snap_memory_open(&there, files, reader, err);
     if (status != VMMHPC_OK) {
         return status;
     }
-    if (count != memory->mapping_count) {
-        return vh_fail(err, VMMHPC_E_INVALID, 0, count,
-                       "the snapshot has %u memory regions, the machine %u", count,
+    if (there.count != memory->mapping_count) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, there.count,
+                       "the snapshot has %u memory regions, the machine %u", there.count,
                        memory->mapping_count);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        if (regions[i].bytes != memory->mappings[i].bytes) {
-            return vh_fail(err, VMMHPC_E_INVALID, 0, regions[i].bytes,
+    for (uint32_t i = 0; i < there.count; i++) {
+        const uint64_t bytes = there.regions[i].bytes;
+        if (bytes != memory->mappings[i].bytes) {
+            return vh_fail(err, VMMHPC_E_INVALID, 0, bytes,
                            "memory region %u has %llu MiB in the snapshot, %llu MiB in the machine",
-                           i, (unsigned long long)(regions[i].bytes >> 20),
+                           i, (unsigned long long)(bytes >> 20),
                            (unsigned long long)(memory->mappings[i].bytes >> 20));
         }
     }
-    status = check_file(fd, regions, count, err);
-    uint64_t offset = 0;
-    for (uint32_t i = 0; status == VMMHPC_OK && i < count; i++) {
+    for (uint32_t i = 0; status == VMMHPC_OK && i < there.count; i++) {
         const struct vh_mapping *mapping = &memory->mappings[i];
         if (mapping->fd >= 0) {
-            status = copy_region(mapping, fd, offset, err);
+            status = copy_region(mapping, &there, i, err);
         } else {
             memory->restored = true;
-            status = map_region(mapping, fd, offset, err);
+            status = map_region(mapping, &there, i, &mapped, err);
         }
-        offset += mapping->bytes;
     }
     return status;
 }
 
 /* ------------------------------------------------------------------ verifying */
 
-/* Read, not mapped: what cannot be read is an error then, and not SIGBUS. */
-static int32_t read_window(int fd, uint8_t *buffer, uint64_t bytes, uint64_t offset,
-                           struct vmmhpc_error *err)
+static int32_t verify_region(const struct vh_snap_memory *memory, uint32_t index, uint8_t *buffer,
+                             struct vmmhpc_error *err)
 {
-    for (uint64_t done = 0; done < bytes;) {
-        ssize_t got = vh_pread(fd, buffer + done, bytes - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return vh_fail(err, VMMHPC_E_IO, got < 0 ? errno : EIO, offset + done,
-                           "cannot read the snapshot's memory");
-        }
-        done += (uint64_t)got;
-    }
-    return VMMHPC_OK;
-}
-
-static int32_t verify_region(int fd, uint64_t offset, const struct vh_snap_region *expected,
-                             uint32_t index, struct vmmhpc_error *err)
-{
+    const struct vh_snap_region *expected = &memory->regions[index];
     struct vh_snap_region found = {.bytes = expected->bytes};
-    uint8_t *buffer = malloc(RUN_BYTES);
-    if (buffer == NULL) {
-        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, RUN_BYTES, "no memory to read a snapshot");
-    }
     int32_t status = VMMHPC_OK;
     for (uint64_t from = 0; status == VMMHPC_OK && from < expected->bytes; from += RUN_BYTES) {
         uint64_t bytes = expected->bytes - from < RUN_BYTES ? expected->bytes - from : RUN_BYTES;
-        off_t data = lseek(fd, (off_t)(offset + from), SEEK_DATA);
-        if (data >= (off_t)(offset + from + bytes) || (data < 0 && errno == ENXIO)) {
-            continue; /* a hole */
-        }
-        status = read_window(fd, buffer, bytes, offset + from, err);
+        status = vh_snap_read_pages(memory, index, from / VH_PAGE, bytes / VH_PAGE, buffer, err);
         for (uint64_t at = 0; status == VMMHPC_OK && at < bytes; at += VH_PAGE) {
             if (!is_zero(buffer + at)) {
                 add_page(&found, (from + at) / VH_PAGE, buffer + at);
             }
         }
     }
-    free(buffer);
     if (status == VMMHPC_OK &&
         (found.crc != expected->crc || found.data_bytes != expected->data_bytes)) {
         status =
@@ -275,18 +395,21 @@ static int32_t verify_region(int fd, uint64_t offset, const struct vh_snap_regio
     return status;
 }
 
-int32_t vh_snap_verify_memory(int fd, const struct vh_snap_reader *reader, struct vmmhpc_error *err)
+int32_t vh_snap_verify_memory(const struct vh_snapshot_files *files,
+                              const struct vh_snap_reader *reader, struct vmmhpc_error *err)
 {
-    const struct vh_snap_region *regions = NULL;
-    uint32_t count = 0;
-    int32_t status = vh_snap_regions(reader, &regions, &count, err);
-    if (status == VMMHPC_OK) {
-        status = check_file(fd, regions, count, err);
+    struct vh_snap_memory memory;
+    int32_t status = vh_snap_memory_open(&memory, files, reader, err);
+    if (status != VMMHPC_OK) {
+        return status;
     }
-    uint64_t offset = 0;
-    for (uint32_t i = 0; status == VMMHPC_OK && i < count; i++) {
-        status = verify_region(fd, offset, &regions[i], i, err);
-        offset += regions[i].bytes;
+    uint8_t *buffer = malloc(RUN_BYTES);
+    if (buffer == NULL) {
+        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, RUN_BYTES, "no memory to read a snapshot");
     }
+    for (uint32_t i = 0; status == VMMHPC_OK && i < memory.count; i++) {
+        status = verify_region(&memory, i, buffer, err);
+    }
+    free(buffer);
     return status;
 }

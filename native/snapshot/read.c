@@ -30,7 +30,7 @@ static int32_t check_sections(const struct vh_snap_reader *reader, struct vmmhpc
                                    "a section is longer than the file");
         }
         at += section.bytes + (8 - section.bytes % 8) % 8;
-        if (section.type < VH_SNAP_OPTIONAL && section.type > VH_SNAP_TSC) {
+        if (section.type < VH_SNAP_OPTIONAL && section.type > VH_SNAP_LAST) {
             return vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, section.type,
                            "the snapshot has a section of type %u, which this version does not "
                            "know",

@@ -20,8 +20,8 @@ static int32_t check_build(const struct vmmhpc *vm, struct vmmhpc_error *err)
 
 /* ------------------------------------------------------------------ saving */
 
-static int32_t save_parts(struct vmmhpc *vm, int memory_fd, struct vh_snap_writer *writer,
-                          struct vmmhpc_error *err)
+static int32_t save_parts(struct vmmhpc *vm, int memory_fd, const struct vh_snap_base *base,
+                          struct vh_snap_writer *writer, struct vmmhpc_error *err)
 {
     int32_t status = vh_snap_drain(vm, err);
     if (status == VMMHPC_OK) {
@@ -41,7 +41,7 @@ static int32_t save_parts(struct vmmhpc *vm, int memory_fd, struct vh_snap_write
         status = vh_snap_save_devices(vm, writer, err);
     }
     /* Last: KVM and devices have put into it what they had to. */
-    return status == VMMHPC_OK ? vh_snap_save_memory(vm, memory_fd, writer, err) : status;
+    return status == VMMHPC_OK ? vh_snap_save_memory(vm, memory_fd, base, writer, err) : status;
 }
 
 static int32_t finish(struct vh_snap_writer *writer, int state_fd, struct vmmhpc_error *err)
@@ -63,14 +63,14 @@ static int32_t finish(struct vh_snap_writer *writer, int state_fd, struct vmmhpc
                                  "cannot write the snapshot's state: %s", vh_errno_text(failed));
 }
 
-static int32_t save(struct vmmhpc *vm, int state_fd, int memory_fd, const void *note,
-                    uint64_t note_bytes, struct vmmhpc_error *err)
+static int32_t save(struct vmmhpc *vm, int state_fd, int memory_fd, const struct vh_snap_base *base,
+                    const void *note, uint64_t note_bytes, struct vmmhpc_error *err)
 {
     struct vh_snap_writer writer = {.data = NULL};
     if (note_bytes > 0) {
         vh_snap_section(&writer, VH_SNAP_NOTE, 0, note, note_bytes);
     }
-    int32_t status = save_parts(vm, memory_fd, &writer, err);
+    int32_t status = save_parts(vm, memory_fd, base, &writer, err);
     if (status == VMMHPC_OK) {
         status = finish(&writer, state_fd, err);
     }
@@ -78,20 +78,12 @@ static int32_t save(struct vmmhpc *vm, int state_fd, int memory_fd, const void *
     return status;
 }
 
-int32_t vmmhpc_snapshot_write(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd,
-                              const void *note, uint64_t note_bytes, struct vmmhpc_error *err)
+/* The machine, paused for it. */
+static int32_t save_paused(struct vmmhpc *vm, int state_fd, int memory_fd,
+                           const struct vh_snap_base *base, const void *note, uint64_t note_bytes,
+                           struct vmmhpc_error *err)
 {
-    int32_t status = check_build(vm, err);
-    if (status != VMMHPC_OK) {
-        return status;
-    }
-    if ((note == NULL) != (note_bytes == 0) || note_bytes > VMMHPC_SNAPSHOT_NOTE_MAX) {
-        return vh_fail(err, VMMHPC_E_INVALID, 0, note_bytes, "a note has at most %llu bytes",
-                       VMMHPC_SNAPSHOT_NOTE_MAX);
-    }
-    if (vm->remote != NULL) {
-        return vm->remote->ops->snapshot(vm, state_fd, memory_fd, note, note_bytes, err);
-    }
+    int32_t status = VMMHPC_OK;
     bool ran = vmmhpc_get_state(vm) == VMMHPC_STATE_RUNNING;
     if (ran) {
         status = vmmhpc_pause(vm, err);
@@ -106,7 +98,7 @@ int32_t vmmhpc_snapshot_write(struct vmmhpc *vm, int32_t state_fd, int32_t memor
         status = vh_fail(err, VMMHPC_E_STATE, 0, state,
                          "only a machine that runs or is paused can be saved");
     } else {
-        status = save(vm, state_fd, memory_fd, note, note_bytes, err);
+        status = save(vm, state_fd, memory_fd, base, note, note_bytes, err);
     }
     (void)pthread_mutex_unlock(&vm->lock);
     if (ran) {
@@ -115,14 +107,52 @@ int32_t vmmhpc_snapshot_write(struct vmmhpc *vm, int32_t state_fd, int32_t memor
     return status;
 }
 
+int32_t vh_snap_write(struct vmmhpc *vm, int state_fd, int memory_fd,
+                      const struct vh_snapshot_files *base_files, const void *note,
+                      uint64_t note_bytes, struct vmmhpc_error *err)
+{
+    struct vh_snap_base base = {.reader = {.data = NULL}};
+    int32_t status = check_build(vm, err);
+    if (status != VMMHPC_OK) {
+        return status;
+    }
+    if ((note == NULL) != (note_bytes == 0) || note_bytes > VMMHPC_SNAPSHOT_NOTE_MAX) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, note_bytes, "a note has at most %llu bytes",
+                       VMMHPC_SNAPSHOT_NOTE_MAX);
+    }
+    if (vm->remote != NULL) {
+        return vm->remote->ops->snapshot(vm, state_fd, memory_fd, base_files, note, note_bytes,
+                                         err);
+    }
+    if (base_files != NULL) {
+        status = vh_snap_open_file(&base.reader, base_files->state_fd, err);
+        if (status == VMMHPC_OK) {
+            status = vh_snap_memory_open(&base.memory, base_files, &base.reader, err);
+        }
+    }
+    if (status == VMMHPC_OK) {
+        status = save_paused(vm, state_fd, memory_fd, base_files == NULL ? NULL : &base, note,
+                             note_bytes, err);
+    }
+    vh_snap_close(&base.reader);
+    return status;
+}
+
+int32_t vmmhpc_snapshot_write(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd,
+                              const void *note, uint64_t note_bytes, struct vmmhpc_error *err)
+{
+    return vh_snap_write(vm, state_fd, memory_fd, NULL, note, note_bytes, err);
+}
+
 /* ------------------------------------------------------------------ loading */
 
-static int32_t load_parts(struct vmmhpc *vm, int memory_fd, const struct vh_snap_reader *reader,
-                          uint32_t flags, struct vmmhpc_error *err)
+static int32_t load_parts(struct vmmhpc *vm, const struct vh_snapshot_files *files,
+                          const struct vh_snap_reader *reader, uint32_t flags,
+                          struct vmmhpc_error *err)
 {
     int32_t status = vh_snap_check_machine(vm, reader, err);
     if (status == VMMHPC_OK) {
-        status = vh_snap_load_memory(vm, memory_fd, reader, err);
+        status = vh_snap_load_memory(vm, files, reader, err);
     }
     if (status == VMMHPC_OK) {
         status = vh_snap_load_chips(vm, reader, err);
@@ -142,8 +172,21 @@ static int32_t load_parts(struct vmmhpc *vm, int memory_fd, const struct vh_snap
     return status == VMMHPC_OK ? vh_snap_load_machine(vm, reader, err) : status;
 }
 
-int32_t vmmhpc_snapshot_load(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd, uint32_t flags,
-                             struct vmmhpc_error *err)
+static int32_t check_name(const char *name, struct vmmhpc_error *err)
+{
+    size_t length = strnlen(name, VMMHPC_CLONE_NAME_MAX + 1);
+    bool valid = length > 0 && length <= VMMHPC_CLONE_NAME_MAX;
+    for (size_t i = 0; valid && i < length; i++) {
+        valid = name[i] > ' ' && name[i] < 0x7f;
+    }
+    return valid ? VMMHPC_OK
+                 : vh_fail(err, VMMHPC_E_INVALID, 0, length,
+                           "a clone's name has 1 to %u printable characters, and no space",
+                           VMMHPC_CLONE_NAME_MAX);
+}
+
+int32_t vh_snap_load(struct vmmhpc *vm, const struct vh_snapshot_files *files, uint32_t flags,
+                     const char *name, struct vmmhpc_error *err)
 {
     struct vh_snap_reader reader;
     int32_t status = check_build(vm, err);
@@ -153,8 +196,14 @@ int32_t vmmhpc_snapshot_load(struct vmmhpc *vm, int32_t state_fd, int32_t memory
     if ((flags & ~VMMHPC_RESTORE_CLONE) != 0) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, flags, "unknown flags 0x%x", flags);
     }
+    if (name != NULL) {
+        status = check_name(name, err);
+        if (status != VMMHPC_OK) {
+            return status;
+        }
+    }
     if (vm->remote != NULL) {
-        return vm->remote->ops->restore(vm, state_fd, memory_fd, flags, err);
+        return vm->remote->ops->restore(vm, files, flags, name, err);
     }
     (void)pthread_mutex_lock(&vm->lock);
     uint32_t state = atomic_load(&vm->state);
@@ -162,13 +211,32 @@ int32_t vmmhpc_snapshot_load(struct vmmhpc *vm, int32_t state_fd, int32_t memory
         status = vh_fail(err, VMMHPC_E_STATE, 0, state,
                          "a snapshot is restored before anything is loaded");
     } else {
+        if (name != NULL) {
+            memcpy(vm->generation.clone, name, strlen(name));
+        }
         vm->restored = true; /* also where it fails: the machine is neither new nor the old one */
-        status = vh_snap_open_file(&reader, state_fd, err);
+        status = vh_snap_open_file(&reader, files->state_fd, err);
         if (status == VMMHPC_OK) {
-            status = load_parts(vm, memory_fd, &reader, flags, err);
+            status = load_parts(vm, files, &reader, flags, err);
         }
         vh_snap_close(&reader);
     }
     (void)pthread_mutex_unlock(&vm->lock);
     return status;
+}
+
+int32_t vmmhpc_snapshot_load(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd, uint32_t flags,
+                             struct vmmhpc_error *err)
+{
+    const struct vh_snapshot_files files = {
+        .state_fd = state_fd, .layers = 1, .memory_fds = {memory_fd}};
+    return vh_snap_load(vm, &files, flags, NULL, err);
+}
+
+int32_t vmmhpc_snapshot_clone(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd,
+                              const char *name, struct vmmhpc_error *err)
+{
+    const struct vh_snapshot_files files = {
+        .state_fd = state_fd, .layers = 1, .memory_fds = {memory_fd}};
+    return vh_snap_load(vm, &files, VMMHPC_RESTORE_CLONE, name == NULL ? "" : name, err);
 }

@@ -6,6 +6,7 @@
 
 #include "format.h"
 #include "machine.h"
+#include "snapshot_files.h"
 #include "snapshot_hooks.h"
 
 /* Of guest RAM: what VH_SNAP_MEMORY holds, for each region. They lie one behind the other in the
@@ -17,17 +18,76 @@ struct vh_snap_region {
     uint32_t reserved;
 };
 
+/* VH_SNAP_LAYERS, of a snapshot that has a base. */
+struct vh_snap_layers {
+    uint32_t count; /* of files, its own included: 2 to VH_SNAPSHOT_LAYERS */
+    uint32_t reserved;
+    uint8_t base[16];   /* the base's id */
+    uint64_t own_bytes; /* of pages in its own file that are not all zeroes */
+};
+
+/* VH_SNAP_RUNS: the pages from `first` to the next run's are in this file. */
+struct vh_snap_run {
+    uint64_t first;
+    uint32_t layer;
+    uint32_t reserved;
+};
+
+/* ---- layers.c */
+
+/** A region, and where its pages are. */
+struct vh_snap_part {
+    uint64_t bytes;
+    uint64_t offset; /* in each file */
+    const struct vh_snap_run *runs;
+    size_t run_count;
+};
+
+/** Checked: every run lies in its region, every region in every file. */
+struct vh_snap_memory {
+    const struct vh_snap_region *regions;
+    uint32_t count;
+    uint32_t layers;
+    const int *fds;
+    struct vh_snap_run whole; /* where there is one file */
+    struct vh_snap_part parts[VMMHPC_MEMORY_MAX];
+};
+
+/** How many files there are, checked; count 1 where there is no base. */
+int32_t vh_snap_layers(const struct vh_snap_reader *reader, struct vh_snap_layers *layers,
+                       struct vmmhpc_error *err);
+/** What the reader says of these files, which stay the caller's. *memory must not be moved. */
+int32_t vh_snap_memory_open(struct vh_snap_memory *memory, const struct vh_snapshot_files *files,
+                            const struct vh_snap_reader *reader, struct vmmhpc_error *err);
+/** The run that a page of the region is in, and the page behind a run. */
+size_t vh_snap_run_at(const struct vh_snap_part *part, uint64_t page);
+uint64_t vh_snap_run_end(const struct vh_snap_part *part, size_t run);
+/** Whether there is nothing in a part of a file. */
+bool vh_snap_is_hole(int fd, uint64_t offset, uint64_t bytes);
+/** Read, not mapped: what cannot be read is an error then, and not SIGBUS. */
+int32_t vh_snap_read_at(int fd, uint8_t *to, uint64_t bytes, uint64_t offset,
+                        struct vmmhpc_error *err);
+/** Pages of a region, wherever they are. */
+int32_t vh_snap_read_pages(const struct vh_snap_memory *memory, uint32_t region, uint64_t page,
+                           uint64_t pages, uint8_t *to, struct vmmhpc_error *err);
+
 /* ---- memory.c */
 
-/** Write guest RAM to fd; its description to the writer. */
-int32_t vh_snap_save_memory(const struct vmmhpc *vm, int fd, struct vh_snap_writer *writer,
-                            struct vmmhpc_error *err);
-/** Check that the machine has the same regions, and map the file over them. */
-int32_t vh_snap_load_memory(struct vmmhpc *vm, int fd, const struct vh_snap_reader *reader,
-                            struct vmmhpc_error *err);
-/** Read all of the file and compare it with the checksums. */
-int32_t vh_snap_verify_memory(int fd, const struct vh_snap_reader *reader,
-                              struct vmmhpc_error *err);
+/** What a snapshot is based on. */
+struct vh_snap_base {
+    struct vh_snap_reader reader;
+    struct vh_snap_memory memory;
+};
+
+/** Write guest RAM to fd, with a base what differs from it; its description to the writer. */
+int32_t vh_snap_save_memory(const struct vmmhpc *vm, int fd, const struct vh_snap_base *base,
+                            struct vh_snap_writer *writer, struct vmmhpc_error *err);
+/** Check that the machine has the same regions, and map the files over them. */
+int32_t vh_snap_load_memory(struct vmmhpc *vm, const struct vh_snapshot_files *files,
+                            const struct vh_snap_reader *reader, struct vmmhpc_error *err);
+/** Read all of the memory and compare it with the checksums. */
+int32_t vh_snap_verify_memory(const struct vh_snapshot_files *files,
+                              const struct vh_snap_reader *reader, struct vmmhpc_error *err);
 /** The regions that a file describes, checked: their number, and *regions points into the file. */
 int32_t vh_snap_regions(const struct vh_snap_reader *reader, const struct vh_snap_region **regions,
                         uint32_t *count, struct vmmhpc_error *err);

@@ -111,6 +111,8 @@ static void save_own(struct vh_virtio *device, struct saved_virtio *saved)
     } else if (device->id == VH_VIRTIO_CONSOLE) {
         const struct vh_hvc_end *out = &((const struct vh_hvc *)device)->out;
         saved->own[0] = out->busy ? out->done : out->resume_at;
+    } else if (device->id == VH_VIRTIO_NET) {
+        saved->own[0] = ((const struct vh_net *)device)->silent ? 1 : 0;
     }
 }
 
@@ -156,6 +158,17 @@ int32_t vh_snap_save_virtio(struct vh_virtio_pci *pci, struct vh_snap_writer *wr
 
 /* ------------------------------------------------------------------ loading */
 
+/* Its driver still has the first machine's address, and so would its frames. They go nowhere, and
+ * the driver sees no link, until it is bound again and reads the address. */
+static void silence(struct vh_net *net)
+{
+    if (net->link_up) {
+        net->silent = true;
+        net->link_up = false;
+        net->virtio.config[VH_NET_CONFIG_STATUS] &= (uint8_t)~VIRTIO_NET_S_LINK_UP;
+    }
+}
+
 /* Configuration is the new device's, but what the driver has written, or must not see change. */
 static int32_t load_own(struct vh_virtio *device, const struct saved_virtio *saved, uint32_t slot,
                         uint32_t flags, struct vmmhpc_error *err)
@@ -177,11 +190,19 @@ static int32_t load_own(struct vh_virtio *device, const struct saved_virtio *sav
         blk->wce = (saved->own[0] & 2) != 0;
         break;
     }
-    case VH_VIRTIO_NET:
+    case VH_VIRTIO_NET: {
+        /* The driver has another address than the device: as a clone, or when it was saved. */
+        bool differs = (saved->own[0] & 1) != 0;
         if ((flags & VMMHPC_RESTORE_CLONE) == 0) {
             memcpy(device->config, saved->config, MAC_BYTES);
+        } else {
+            differs = differs || memcmp(device->config, saved->config, MAC_BYTES) != 0;
+        }
+        if (differs && (saved->flags & STARTED) != 0) {
+            silence((struct vh_net *)device);
         }
         break;
+    }
     case VH_VIRTIO_CONSOLE:
         ((struct vh_hvc *)device)->out.resume_at = saved->own[0];
         break;
@@ -298,6 +319,9 @@ void vh_snap_wake_virtio(struct vh_virtio_pci *pci)
             device->transport->interrupt(device->transport_self, i);
             (void)eventfd_write(pci->doorbells[i].source.fd, 1);
         }
+    }
+    if (device->id == VH_VIRTIO_NET && ((struct vh_net *)device)->silent) {
+        device->transport->config_interrupt(device->transport_self);
     }
     vh_virtio_unlock(device);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The VM generation ID: 16 bytes in the reserved area below 1 MiB, and an event when they change.
- */
+ * A clone's name is behind it, so that one write brings both. */
 #include <string.h>
 
 #include "layout.h"
@@ -9,8 +9,8 @@
 
 int32_t vh_generation_write(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
-    return vh_memory_write(&vm->memory, VH_GENERATION_GPA, vm->generation_id,
-                           sizeof(vm->generation_id), "generation ID", err);
+    return vh_memory_write(&vm->memory, VH_GENERATION_GPA, &vm->generation, sizeof(vm->generation),
+                           "generation ID", err);
 }
 
 int32_t vmmhpc_add_generation_id(struct vmmhpc *vm, const uint8_t id[16], struct vmmhpc_error *err)
@@ -28,7 +28,7 @@ int32_t vmmhpc_add_generation_id(struct vmmhpc *vm, const uint8_t id[16], struct
     if ((vm->flags & VMMHPC_FLAG_BARE) != 0) {
         return vh_fail(err, VMMHPC_E_STATE, 0, 0, "a bare machine has no ACPI to announce it");
     }
-    memcpy(vm->generation_id, id, sizeof(vm->generation_id));
+    memcpy(vm->generation.id, id, sizeof(vm->generation.id));
     vm->has_generation_id = true;
     return VMMHPC_OK;
 }
@@ -42,7 +42,7 @@ int32_t vmmhpc_set_generation_id(struct vmmhpc *vm, const uint8_t id[16], struct
         return vh_fail(err, VMMHPC_E_STATE, 0, 0, "the machine has no generation ID");
     }
     (void)pthread_mutex_lock(&vm->lock);
-    memcpy(vm->generation_id, id, sizeof(vm->generation_id));
+    memcpy(vm->generation.id, id, sizeof(vm->generation.id));
     int32_t status = vm->recipe.present ? vh_generation_write(vm, err) : VMMHPC_OK;
     (void)pthread_mutex_unlock(&vm->lock);
     if (status == VMMHPC_OK) { /* an edge */

@@ -16,7 +16,8 @@
 /* The legacy ROM area: RAM that the memory map reports as reserved. */
 #define VH_ACPI_GPA 0xe0000ull
 #define VH_ACPI_END 0xf0000ull
-#define VH_GENERATION_GPA 0xf0000ull /* of 16 bytes: the VM generation ID */
+#define VH_GENERATION_GPA                                                                          \
+    0xf0000ull /* of 16 bytes: the VM generation ID; a clone's name behind it */
 #define VH_RESET_STUB_GPA 0xffff0ull /* the reset vector seen from real mode */
 #define VH_HIGH_RAM_START 0x100000ull
 

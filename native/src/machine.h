@@ -21,6 +21,7 @@
 #include "thread.h"
 #include "uart.h"
 #include "vmmhpc_monitor.h"
+#include "vmmhpc_snapshot.h"
 
 /* Brings a vCPU out of KVM_RUN: see vcpu.c. */
 #define VH_KICK_SIGNAL (SIGRTMIN + 7)
@@ -129,6 +130,12 @@ struct vh_extra_memory {
 };
 #define VH_EXTRA_MEMORY_MAX 16u
 
+/** What is at VH_GENERATION_GPA, as the guest reads it. */
+struct vh_generation {
+    uint8_t id[16];
+    char clone[VMMHPC_CLONE_NAME_MAX + 1]; /* a clone's name, padded with zeroes; else zeroes */
+};
+
 /* The I/O loop's descriptors: see io_loop.h. */
 struct vh_io_loop {
     int epoll_fd;         /* -1 until a device is added */
@@ -174,7 +181,7 @@ struct vmmhpc {
     uint32_t next_device_id;
     struct vh_uart uart;
     struct vh_pci_bus pci;
-    uint8_t generation_id[16];
+    struct vh_generation generation;
     bool has_generation_id; /* fixed once a guest is loaded */
     struct vh_io_loop io_loop;
     struct vh_modules modules;

@@ -14,6 +14,16 @@
 enum vh_remote_verb { VH_REMOTE_PAUSE, VH_REMOTE_RESUME, VH_REMOTE_RESET, VH_REMOTE_STOP };
 enum vh_remote_plain { VH_REMOTE_RNG, VH_REMOTE_BALLOON };
 
+#define VH_SNAPSHOT_LAYERS 8u
+
+/** The open files of a snapshot: memory_fds[0] has the pages that are its own, the others those of
+ *  the snapshots that it is based on. */
+struct vh_snapshot_files {
+    int state_fd;
+    uint32_t layers; /* 1 to VH_SNAPSHOT_LAYERS */
+    int memory_fds[VH_SNAPSHOT_LAYERS];
+};
+
 /** Each as the public call of its name. */
 struct vh_remote_ops {
     void (*destroy)(struct vmmhpc *vm);
@@ -47,11 +57,13 @@ struct vh_remote_ops {
     int32_t (*balloon_set)(struct vmmhpc *vm, uint64_t bytes, struct vmmhpc_error *err);
     int32_t (*balloon_get)(struct vmmhpc *vm, struct vmmhpc_balloon_state *state,
                            struct vmmhpc_error *err);
-    /** vmmhpc_snapshot_write() and vmmhpc_snapshot_load(). */
-    int32_t (*snapshot)(struct vmmhpc *vm, int state_fd, int memory_fd, const void *note,
-                        uint64_t note_bytes, struct vmmhpc_error *err);
-    int32_t (*restore)(struct vmmhpc *vm, int state_fd, int memory_fd, uint32_t flags,
-                       struct vmmhpc_error *err);
+    /** vmmhpc_snapshot_write(), perhaps with a base; and vmmhpc_snapshot_load(), with a name
+     *  vmmhpc_snapshot_clone(). */
+    int32_t (*snapshot)(struct vmmhpc *vm, int state_fd, int memory_fd,
+                        const struct vh_snapshot_files *base, const void *note, uint64_t note_bytes,
+                        struct vmmhpc_error *err);
+    int32_t (*restore)(struct vmmhpc *vm, const struct vh_snapshot_files *files, uint32_t flags,
+                       const char *name, struct vmmhpc_error *err);
     int32_t (*module_load)(struct vmmhpc *vm, const char *path, const char *args, uint32_t *id,
                            struct vmmhpc_error *err);
     int32_t (*module_remove)(struct vmmhpc *vm, uint32_t id, struct vmmhpc_error *err);

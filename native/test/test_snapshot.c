@@ -6,12 +6,15 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "format.h"
 #include "pci_driver.h"
+#include "snapshot.h"
 #include "tap.h"
+#include "virtio/pci_transport.h"
+#include "vmmhpc_devices.h"
 #include "vmmhpc_snapshot.h"
 
 struct rig {
@@ -258,7 +261,7 @@ TEST(snapshot_hostile_header)
     CHECK_ERROR(load_patched(&rig, data, bytes, 0, 0, 8), &rig.err, VMMHPC_E_BAD_IMAGE,
                 "no snapshot's state");
     CHECK_ERROR(load_patched(&rig, data, bytes, 8, 2, 2), &rig.err, VMMHPC_E_UNSUPPORTED,
-                "of version 2.0 of the format, this reads version 1");
+                "of version 2.1 of the format, this reads version 1");
     CHECK_OK(load_patched(&rig, data, bytes, 10, 7, 2), &rig.err); /* a newer minor version */
     CHECK_ERROR(load_patched(&rig, data, bytes, 16, bytes + 8, 8), &rig.err, VMMHPC_E_TRUNCATED,
                 "should have");
@@ -279,6 +282,232 @@ TEST(snapshot_hostile_header)
     CHECK_ERROR(load_patched(&rig, data, bytes, 10, 0, 2), &rig.err, VMMHPC_E_TRUNCATED,
                 "memory has 4096 bytes");
     free(data);
+    release(&rig);
+}
+
+/* ------------------------------------------------------------------ clones */
+
+/* A machine with one network device, at the end of a wire. */
+static struct vmmhpc *networked(uint8_t mac, int *far)
+{
+    int fds[2];
+    uint32_t id = 0;
+    struct vmmhpc_error err = {.size = sizeof(err)};
+    struct vmmhpc *vm = machine_rig_new(4);
+    (void)pthread_mutex_init(&vm->uart.lock, NULL);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
+    const struct vmmhpc_net config = {.size = sizeof(config),
+                                      .kind = VMMHPC_NET_LINK,
+                                      .fd = fds[0],
+                                      .mac = {0x52, 0x54, 0, 0, 0, mac}};
+    CHECK_OK(vmmhpc_add_net(vm, &config, &id, &err), &err);
+    (void)close(fds[0]);
+    *far = fds[1];
+    return vm;
+}
+
+/* A driver has it in use, without MSI-X. */
+static void bind_driver(struct vmmhpc *vm)
+{
+    struct vh_virtio *device = vh_virtio_find(vm, VH_VIRTIO_NET);
+    vh_pci_config_write(&vm->pci, 1, VH_PCI_COMMAND, 2, 6);
+    for (uint32_t i = 0; i < device->queue_count; i++) {
+        device->queues[i].size = 16;
+        device->queues[i].enabled = true;
+        device->queues[i].desc_gpa = DRIVER_RING + i * 0x10000;
+        device->queues[i].avail_gpa = DRIVER_RING + i * 0x10000 + 0x4000;
+        device->queues[i].used_gpa = DRIVER_RING + i * 0x10000 + 0x8000;
+    }
+    ((struct vh_virtio_pci *)device->transport_self)->status = 15;
+    device->features_acked = vh_virtio_offered(device);
+    struct vmmhpc_error err = {.size = sizeof(err)};
+    CHECK_OK(vh_virtio_start(device, &vm->memory, &err), &err);
+}
+
+/* The address and the link as a driver reads them. */
+static uint64_t address_of(struct vmmhpc *vm)
+{
+    return driver_in(vm, driver_bar(vm, 0) + DRIVER_DEVICE + 5, 1);
+}
+
+static uint64_t link_of(struct vmmhpc *vm)
+{
+    return driver_in(vm, driver_bar(vm, 0) + DRIVER_DEVICE + 6, 2) & 1;
+}
+
+TEST(snapshot_clone)
+{
+    struct vmmhpc_error err = {.size = sizeof(err)};
+    int far[4];
+    int fds[2] = {memfd_create("state", MFD_CLOEXEC), memfd_create("memory", MFD_CLOEXEC)};
+    int again[2] = {memfd_create("state", MFD_CLOEXEC), memfd_create("memory", MFD_CLOEXEC)};
+    struct vmmhpc *first = networked(1, &far[0]);
+    bind_driver(first);
+    atomic_store(&first->state, VMMHPC_STATE_PAUSED);
+    CHECK_OK(vmmhpc_snapshot_write(first, fds[0], fds[1], NULL, 0, &err), &err);
+
+    /* Its driver has the first one's address: no link, and an interrupt that says so. */
+    struct vmmhpc *clone = networked(2, &far[1]);
+    CHECK_ERROR(vmmhpc_snapshot_clone(clone, fds[0], fds[1], "two words", &err), &err,
+                VMMHPC_E_INVALID, "a clone's name");
+    CHECK_OK(vmmhpc_snapshot_clone(clone, fds[0], fds[1], "clone-1", &err), &err);
+    CHECK_EQ(strcmp(vh_memory_at(&clone->memory, 0xf0010, 64), "clone-1"), 0);
+    CHECK_EQ(address_of(clone), 2);
+    CHECK_EQ(link_of(clone), 0);
+    CHECK_EQ(driver_in(clone, driver_bar(clone, 0) + DRIVER_ISR, 1) & 2, 2);
+
+    /* Saved so and restored it still has none, and its name. */
+    atomic_store(&clone->state, VMMHPC_STATE_PAUSED);
+    CHECK_OK(vmmhpc_snapshot_write(clone, again[0], again[1], NULL, 0, &err), &err);
+    struct vmmhpc *copy = networked(3, &far[2]);
+    CHECK_OK(vmmhpc_snapshot_load(copy, again[0], again[1], 0, &err), &err);
+    CHECK_EQ(address_of(copy), 2);
+    CHECK_EQ(link_of(copy), 0);
+    CHECK_EQ(strcmp(copy->generation.clone, "clone-1"), 0);
+
+    /* The driver is bound again, and reads the address. */
+    driver_out(copy, driver_bar(copy, 0) + DRIVER_COMMON + 20, 1, 0);
+    CHECK_EQ(link_of(copy), 1);
+
+    /* One that is no clone has the address and the link that the first one had. */
+    struct vmmhpc *restored = networked(4, &far[3]);
+    CHECK_OK(vmmhpc_snapshot_load(restored, fds[0], fds[1], 0, &err), &err);
+    CHECK_EQ(address_of(restored), 1);
+    CHECK_EQ(link_of(restored), 1);
+
+    struct vmmhpc *const all[] = {first, clone, copy, restored};
+    for (size_t i = 0; i < VH_COUNT(all); i++) {
+        machine_rig_free(all[i]);
+        (void)close(far[i]);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        (void)close(fds[i]);
+        (void)close(again[i]);
+    }
+}
+
+/* ------------------------------------------------------------------ bases */
+
+/* One more snapshot, based on the rig's; its own files, and below them the rig's. */
+static struct vh_snapshot_files based(struct rig *rig)
+{
+    const struct vh_snapshot_files base = {
+        .state_fd = rig->state_fd, .layers = 1, .memory_fds = {rig->memory_fd}};
+    struct vh_snapshot_files files = {.state_fd = memfd_create("state", MFD_CLOEXEC), .layers = 2};
+    files.memory_fds[0] = memfd_create("memory", MFD_CLOEXEC);
+    files.memory_fds[1] = rig->memory_fd;
+    memset(vh_memory_at(&rig->vm->memory, 0x3ff000, 4096), 0, 4096);
+    memset(vh_memory_at(&rig->vm->memory, 0x300000, 0x20000), 0x77, 0x20000);
+    memset(vh_memory_at(&rig->vm->memory, 0x200000, 4096), 0x66, 4096);
+    CHECK_OK(vh_snap_write(rig->vm, files.state_fd, files.memory_fds[0], &base, NULL, 0, &rig->err),
+             &rig->err);
+    return files;
+}
+
+static void close_based(const struct vh_snapshot_files *files)
+{
+    (void)close(files->state_fd);
+    (void)close(files->memory_fds[0]);
+}
+
+TEST(snapshot_with_a_base)
+{
+    struct rig rig = saved(true);
+    struct vh_snapshot_files files = based(&rig);
+    struct vh_virtio *device = NULL;
+    struct vmmhpc *vm = machine(&device);
+    CHECK_OK(vh_snap_load(vm, &files, 0, NULL, &rig.err), &rig.err);
+    const struct vh_mapping *mapping = &vm->memory.mappings[0];
+    CHECK_EQ(memcmp(mapping->base, rig.vm->memory.mappings[0].base, mapping->bytes), 0);
+    CHECK_EQ(*(uint8_t *)vh_memory_at(&vm->memory, 0x300000, 1), 0x77);
+    CHECK_EQ(*(uint8_t *)vh_memory_at(&vm->memory, 0x3ff000, 1), 0);
+    machine_rig_free(vm);
+    /* What is the base's is not written again: 34 pages, and the rings that were not touched. */
+    struct stat info;
+    CHECK_EQ(fstat(files.memory_fds[0], &info), 0);
+    CHECK(info.st_blocks * 512 <= 40 * 4096);
+    close_based(&files);
+    release(&rig);
+}
+
+static int32_t load_based(struct rig *rig, const struct vh_snapshot_files *files)
+{
+    struct vh_virtio *device = NULL;
+    struct vmmhpc *vm = machine(&device);
+    int32_t status = vh_snap_load(vm, files, 0, NULL, &rig->err);
+    machine_rig_free(vm);
+    return status;
+}
+
+/* Where a section's payload is in a file. */
+static size_t payload_at(const uint8_t *data, size_t bytes, uint32_t type)
+{
+    struct vh_snap_section section;
+    for (size_t at = sizeof(struct vh_snap_header); at < bytes;
+         at += sizeof(section) + (section.bytes + 7) / 8 * 8) {
+        memcpy(&section, data + at, sizeof(section));
+        if (section.type == type) {
+            return at + sizeof(section);
+        }
+    }
+    CHECK(false);
+    return 0;
+}
+
+static void patch(const struct vh_snapshot_files *files, uint8_t *data, size_t bytes, size_t at,
+                  uint64_t value)
+{
+    struct vh_snap_header header;
+    uint64_t before = 0;
+    memcpy(&before, data + at, sizeof(before));
+    memcpy(data + at, &value, sizeof(value));
+    memcpy(&header, data, sizeof(header));
+    header.crc = 0;
+    memcpy(data, &header, sizeof(header));
+    header.crc = vh_crc32c(0, data, bytes);
+    memcpy(data, &header, sizeof(header));
+    replace(files->state_fd, data, bytes);
+    memcpy(data + at, &before, sizeof(before));
+}
+
+TEST(snapshot_hostile_base)
+{
+    struct rig rig = saved(true);
+    struct vh_snapshot_files files = based(&rig);
+    size_t bytes = 0;
+    uint8_t *data = contents(files.state_fd, &bytes);
+    const size_t layers = payload_at(data, bytes, VH_SNAP_LAYERS);
+    const size_t runs = payload_at(data, bytes, VH_SNAP_RUNS);
+    const size_t second = runs + sizeof(struct vh_snap_run);
+    const struct {
+        size_t at;
+        uint64_t value;
+    } rows[] = {
+        {layers, 0},
+        {layers, 1},
+        {layers, 9},
+        {layers, UINT32_MAX},
+        {runs, 1},
+        {second, 0},
+        {second, 1024},
+        {second, UINT64_MAX},
+        {second, UINT64_MAX / 4096},
+        {second + 8, 2},
+        {second + 8, 1u << 31},
+        {runs + 8, UINT32_MAX},
+    };
+    for (size_t i = 0; i < VH_COUNT(rows); i++) {
+        patch(&files, data, bytes, rows[i].at, rows[i].value);
+        CHECK(load_based(&rig, &files) == VMMHPC_E_BAD_IMAGE);
+    }
+    patch(&files, data, bytes, layers, 3); /* it says three files, and there are two */
+    CHECK_ERROR(load_based(&rig, &files), &rig.err, VMMHPC_E_INVALID, "in 3 files, and 2 are");
+    patch(&files, data, bytes, layers, 2);
+    CHECK_OK(load_based(&rig, &files), &rig.err);
+    CHECK_EQ(ftruncate(files.memory_fds[0], 4096), 0);
+    CHECK_ERROR(load_based(&rig, &files), &rig.err, VMMHPC_E_TRUNCATED, "memory has 4096 bytes");
+    free(data);
+    close_based(&files);
     release(&rig);
 }
 

@@ -10,6 +10,8 @@ import { bytes, type StructValue, struct, u32, u64 } from "./struct.js";
 
 /** VMMHPC_RESTORE_CLONE. */
 export const RESTORE_CLONE = 1;
+/** VMMHPC_CLONE_NAME_MAX. */
+export const CLONE_NAME_MAX = 63;
 /** VMMHPC_SNAPSHOT_NOTE_MAX. */
 export const NOTE_MAX = 1 << 20;
 
@@ -26,11 +28,23 @@ export const VmmhpcSnapshotInfo = struct("vmmhpc_snapshot_info", {
   guest_time_ns: u64,
   note_bytes: u64,
   id: bytes(16),
+  own_bytes: u64,
+  base: bytes(16),
+  layers: u32,
+  reserved: u32,
 });
 export type SnapshotInfo = StructValue<typeof VmmhpcSnapshotInfo>;
 
 interface SnapshotApi {
   save(vm: MachineHandle, path: string, note: Uint8Array, noteBytes: bigint, err: Uint8Array): number;
+  saveSince(
+    vm: MachineHandle,
+    path: string,
+    base: string | null,
+    note: Uint8Array,
+    noteBytes: bigint,
+    err: Uint8Array,
+  ): number;
   write(
     vm: MachineHandle,
     stateFd: number,
@@ -41,6 +55,10 @@ interface SnapshotApi {
   ): number;
   restore(vm: MachineHandle, path: string, flags: number, err: Uint8Array): number;
   load(vm: MachineHandle, stateFd: number, memoryFd: number, flags: number, err: Uint8Array): number;
+  take(vm: MachineHandle, stateFd: Uint8Array, memoryFd: Uint8Array, err: Uint8Array): number;
+  clone(vm: MachineHandle, stateFd: number, memoryFd: number, name: string, err: Uint8Array): number;
+  dirtyLogStart(vm: MachineHandle, err: Uint8Array): number;
+  dirtyLogCount(vm: MachineHandle, pages: Uint8Array, err: Uint8Array): number;
   read(path: string, info: Uint8Array, note: Uint8Array | null, capacity: bigint, err: Uint8Array): number;
   verify(path: string, err: Uint8Array): number;
 }
@@ -51,9 +69,14 @@ const PATH = "const char *";
 /** What the functions are bound with; a unit test compares it with the header. */
 export const SNAPSHOT_SIGNATURES: { readonly [K in keyof SnapshotApi]: Signature } = {
   save: ["vmmhpc_snapshot_save", "int32_t", [P, PATH, P, "uint64_t", P]],
+  saveSince: ["vmmhpc_snapshot_save_since", "int32_t", [P, PATH, PATH, P, "uint64_t", P]],
   write: ["vmmhpc_snapshot_write", "int32_t", [P, "int32_t", "int32_t", P, "uint64_t", P]],
   restore: ["vmmhpc_snapshot_restore", "int32_t", [P, PATH, "uint32_t", P]],
   load: ["vmmhpc_snapshot_load", "int32_t", [P, "int32_t", "int32_t", "uint32_t", P]],
+  take: ["vmmhpc_snapshot_take", "int32_t", [P, P, P, P]],
+  clone: ["vmmhpc_snapshot_clone", "int32_t", [P, "int32_t", "int32_t", PATH, P]],
+  dirtyLogStart: ["vmmhpc_dirty_log_start", "int32_t", [P, P]],
+  dirtyLogCount: ["vmmhpc_dirty_log_count", "int32_t", [P, P, P]],
   read: ["vmmhpc_snapshot_read", "int32_t", [PATH, P, P, "uint64_t", P]],
   verify: ["vmmhpc_snapshot_verify", "int32_t", [PATH, P]],
 };
@@ -64,15 +87,53 @@ const snapshots = furtherLibrary<SnapshotApi>("snapshot", SNAPSHOT_SIGNATURES);
 const noteOf = (note: Uint8Array) => (note.byteLength === 0 ? (null as unknown as Uint8Array) : note);
 
 /** @throws VmmError, LibraryError */
-export async function saveAsync(vm: MachineHandle, path: string, note: Uint8Array): Promise<void> {
+export async function saveAsync(
+  vm: MachineHandle,
+  path: string,
+  note: Uint8Array,
+  base: string | null = null,
+): Promise<void> {
   const length = BigInt(note.byteLength); // read after the call, too: that keeps the note reachable
-  await checkedAsync((err, done) => snapshots.api().save.async(vm, path, noteOf(note), length, err, done));
+  await checkedAsync((err, done) =>
+    snapshots.api().saveSince.async(vm, path, base, noteOf(note), length, err, done),
+  );
   note.byteLength;
 }
 
 /** @throws VmmError, LibraryError */
 export async function restoreAsync(vm: MachineHandle, path: string, flags: number): Promise<void> {
   await checkedAsync((err, done) => snapshots.api().restore.async(vm, path, flags, err, done));
+}
+
+/** Descriptors of a state in memory; the caller closes them. */
+export interface TakenState {
+  readonly stateFd: number;
+  readonly memoryFd: number;
+}
+
+/** @throws VmmError, LibraryError */
+export async function takeAsync(vm: MachineHandle): Promise<TakenState> {
+  const [state, memory] = [Buffer.alloc(4), Buffer.alloc(4)];
+  await checkedAsync((err, done) => snapshots.api().take.async(vm, state, memory, err, done));
+  return { stateFd: state.readInt32LE(), memoryFd: memory.readInt32LE() };
+}
+
+/** @throws VmmError, LibraryError */
+export async function cloneAsync(vm: MachineHandle, from: TakenState, name: string): Promise<void> {
+  const { stateFd, memoryFd } = from;
+  await checkedAsync((err, done) => snapshots.api().clone.async(vm, stateFd, memoryFd, name, err, done));
+}
+
+/** @throws VmmError, LibraryError */
+export function dirtyLogStart(vm: MachineHandle): void {
+  checked((err) => snapshots.api().dirtyLogStart(vm, err));
+}
+
+/** @throws VmmError, LibraryError */
+export function dirtyLogCount(vm: MachineHandle): number {
+  const pages = Buffer.alloc(8);
+  checked((err) => snapshots.api().dirtyLogCount(vm, pages, err));
+  return Number(pages.readBigUInt64LE());
 }
 
 /** What a snapshot says of itself, and its note. @throws VmmError, LibraryError */

@@ -12,10 +12,14 @@ import { formatBytes, UsageError } from "./values.js";
 const ACTIONS = ["create", "list", "show", "delete", "verify"] as const;
 type Action = (typeof ACTIONS)[number];
 
-const HEADING = ["VM", "SNAPSHOT", "TYPE", "CPUS", "MEMORY", "CREATED"];
+const HEADING = ["VM", "SNAPSHOT", "TYPE", "CPUS", "MEMORY", "BASE", "CREATED"];
 
-function row({ vm, name, type, cpus, memory, created }: SnapshotRecord): string[] {
-  return [vm, name, type, String(cpus), formatBytes(memory), formatTime(created)];
+export interface SnapshotFlags extends FrontFlags {
+  readonly base?: string;
+}
+
+function row({ vm, name, type, cpus, memory, base, created }: SnapshotRecord): string[] {
+  return [vm, name, type, String(cpus), formatBytes(memory), base ?? "", formatTime(created)];
 }
 
 function action(word: string): Action {
@@ -41,8 +45,9 @@ async function watched<T>(
   return await work({ signal: interrupt.signal, onProgress: bar.show.bind(bar) });
 }
 
-async function create(v3m: V3m, vm: string, name: string | undefined, flags: FrontFlags): Promise<void> {
-  const made = await watched(flags, (options) => v3m.createSnapshot(vm, name, options));
+async function create(v3m: V3m, vm: string, name: string | undefined, flags: SnapshotFlags): Promise<void> {
+  const since = flags.base === undefined ? {} : { base: flags.base };
+  const made = await watched(flags, (options) => v3m.createSnapshot(vm, name, { ...options, ...since }));
   if (flags.json === true) sayJson(made);
   else say(`${vm}: snapshot ${made.name}`);
 }
@@ -70,6 +75,7 @@ async function show(v3m: V3m, vm: string, name: string, flags: FrontFlags): Prom
       ["created", formatTime(record.created)],
       ["vCPUs", String(record.cpus)],
       ["memory", formatBytes(record.memory)],
+      ["based on", record.base ?? "–"],
       ["directory", record.directory],
     ]),
   );
@@ -92,9 +98,12 @@ export async function snapshot(
   word: string,
   vm: string | undefined,
   name: string | undefined,
-  flags: FrontFlags,
+  flags: SnapshotFlags,
 ): Promise<number> {
   const what = action(word);
+  if (flags.base !== undefined && what !== "create") {
+    throw new UsageError(`snapshot ${word} has no --base`, "v2m snapshot create VM --base SNAPSHOT");
+  }
   const v3m = openFront(flags);
   if (what === "list") {
     await list(

@@ -104,10 +104,3 @@ export async function migrate(words: readonly string[], target: string, flags: V
     verbed(v3m.migrate(name, target, { ...options, live }), `migrated to ${target}`),
   );
 }
-
-export async function fork(name: string, count: string | undefined, flags: VerbFlags): Promise<number> {
-  const clones = count === undefined ? 1 : parseCount(count, "count", 1, 10_000);
-  return await onEach([name], flags, "fork", async (v3m, vm, options) =>
-    (await v3m.fork(vm, clones, options)).join(" "),
-  );
-}

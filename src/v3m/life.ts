@@ -3,13 +3,15 @@
 import { V3mError } from "../errors.js";
 import type { VmEvent, VmState, VmStatus } from "../vmm/backend.js";
 import type { VmDefinition } from "./definition/types.js";
-import { AbortedError, BackendError } from "./errors.js";
+import { AbortedError, BackendError, NotFoundError } from "./errors.js";
 import type { V3mBackend } from "./registry.js";
 import { AT_REST, type Transition, transition, type Verb } from "./states.js";
 import { logEvent } from "./store/event-log.js";
 import { bootId, identify } from "./store/process-id.js";
 import type { StateRecord } from "./store/records.js";
 import type { Store } from "./store/store.js";
+
+const DISCARD_WAIT_MS = 10_000;
 
 const isLive = (state: VmState) => state === "running" || state === "paused";
 
@@ -93,12 +95,35 @@ export class VmLife {
     return { state, ...(detail === undefined ? {} : { detail }) };
   }
 
-  /** Finish what a killed command began, and find out what became of the machine. */
+  /**
+   * Finish what a killed command began, and find out what became of the machine.
+   * @throws NotFoundError for a clone whose making was never finished: it is removed
+   */
   async reconcile(): Promise<void> {
+    if (this.#record.cloneOf !== undefined) {
+      await this.discard();
+      throw new NotFoundError(this.#name);
+    }
     if (this.#record.incomplete === true) await this.complete();
     const before = this.#record;
     if (AT_REST.includes(before.state)) return;
     await this.#settle(await this.#backend.status(this.#name), (status) => this.#gone(before, status));
+  }
+
+  /** The machine of a clone runs: it is a VM like others from now on. */
+  async born(of: string): Promise<void> {
+    this.log("definition", `cloned from ${of}`);
+    await this.#settle(await this.#backend.status(this.#name), (status) => this.#gone(this.#record, status));
+  }
+
+  /** End a clone's machine and forget the clone. The caller has not got the store's lock. */
+  async discard(waitMs = DISCARD_WAIT_MS): Promise<void> {
+    const { state } = await this.#backend.status(this.#name);
+    if (isLive(state)) await this.#backend.stop(this.#name, { force: true });
+    await this.#backend.cleanUp(this.#name);
+    await this.#backend.undefine(this.#name);
+    using _lock = await this.#store.lockStore({ waitMs });
+    await this.#store.remove(this.#name);
   }
 
   /** Tell the back end the definition, and record that it took it. */

@@ -29,6 +29,8 @@ export interface SnapshotRecord {
   readonly cpus: number;
   /** Bytes of RAM. */
   readonly memory: number;
+  /** Name that the snapshot had in comparison to which this one was written. It may be gone: this one does not need it. */
+  readonly base?: string;
   /** Where the back end's part of it is. */
   readonly directory: string;
 }
@@ -60,17 +62,27 @@ export class Snapshots {
     const path = join(directory, RECORD);
     const record = readVersioned(path, VERSION);
     if (record === undefined) return undefined;
-    const { vm, type, created, cpus, memory } = record;
+    const { vm, type, created, cpus, memory, base } = record;
     if (
       typeof vm !== "string" ||
       typeof type !== "string" ||
       typeof created !== "string" ||
       typeof cpus !== "number" ||
-      typeof memory !== "number"
+      typeof memory !== "number" ||
+      (base !== undefined && typeof base !== "string")
     ) {
       throw damaged(path);
     }
-    return { name, vm, type, created: new Date(created), cpus, memory, directory: join(directory, "data") };
+    return {
+      name,
+      vm,
+      type,
+      created: new Date(created),
+      cpus,
+      memory,
+      ...(base === undefined ? {} : { base }),
+      directory: join(directory, "data"),
+    };
   }
 
   /** @throws SnapshotError E_NOT_FOUND, StoreError */
@@ -109,7 +121,7 @@ export class Snapshots {
    */
   async create(
     name: string,
-    about: { readonly type: string; readonly cpus: number; readonly memory: number },
+    about: Pick<SnapshotRecord, "type" | "cpus" | "memory" | "base">,
     fill: (directory: string) => Promise<void>,
   ): Promise<SnapshotRecord> {
     const path = this.#path(name);
@@ -127,7 +139,7 @@ export class Snapshots {
     }
     try {
       await fill(join(temporary, "data"));
-      const { type, cpus, memory } = about;
+      const { type, cpus, memory, base } = about;
       const record = {
         version: VERSION,
         vm: this.#vm,
@@ -135,6 +147,7 @@ export class Snapshots {
         created: new Date().toISOString(),
         cpus,
         memory,
+        ...(base === undefined ? {} : { base }),
       };
       await writeAtomically(temporary, RECORD, `${JSON.stringify(record)}\n`);
       await rename(temporary, path);

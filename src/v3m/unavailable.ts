@@ -78,8 +78,8 @@ class UnavailableBackend implements Backend<VmDefinition> {
   async restore(): Promise<void> {
     this.#no("restore");
   }
-  async fork(): Promise<never> {
-    return this.#no("fork");
+  async fork(): Promise<void> {
+    this.#no("fork");
   }
   async migrate(): Promise<void> {
     this.#no("migrate");

@@ -12,6 +12,7 @@ import type { Images } from "../images/index.js";
 import type {
   BackendType,
   ImageSource,
+  KeepOptions,
   MigrationOptions,
   OperationOptions,
   Probe,
@@ -25,6 +26,7 @@ import type { ImageLookup } from "./definition/resolve-image.js";
 import type { VmDefinition } from "./definition/types.js";
 import { NotFoundError, StoreError, throwIfAborted, UnsupportedError } from "./errors.js";
 import type { EventsOptions, FrontEvent } from "./events.js";
+import type { Clones } from "./fork.js";
 import { selectNames } from "./patterns.js";
 import type { BackendRegistry, V3mBackend, V3mBackendHost } from "./registry.js";
 import type { SnapshotRecord, Snapshots } from "./snapshots.js";
@@ -233,7 +235,7 @@ export class V3m {
   }
 
   /** Keep the state of a machine in a directory. */
-  async snapshot(name: string, directory: string, options: OperationOptions = {}): Promise<void> {
+  async snapshot(name: string, directory: string, options: KeepOptions = {}): Promise<void> {
     await this.#run(name, "snapshot", options, (backend) => backend.snapshot(name, directory, options));
   }
 
@@ -247,21 +249,23 @@ export class V3m {
   /**
    * Keep the state of a machine under a name.
    * @param snapshot default: a free one, s1, s2 …
+   * @param options `base`: name of an older one, whose memory this one shares where nothing has changed
    * @throws SnapshotError E_EXISTS; then, and whenever it fails, there is no new one
    */
   async createSnapshot(
     name: string,
     snapshot?: string,
-    options: OperationOptions = {},
+    { base, ...options }: OperationOptions & { readonly base?: string } = {},
   ): Promise<SnapshotRecord> {
     let made: SnapshotRecord | undefined;
     await this.#run(name, "snapshot", options, async (backend) => {
       const snapshots = await this.snapshots(name);
       const { type, cpus, memory } = this.store.definition(name);
+      const since = base === undefined ? {} : { base: snapshots.get(base).directory };
       made = await snapshots.create(
         snapshot ?? (await snapshots.freeName()),
-        { type, cpus, memory: memory.bytes },
-        (directory) => backend.snapshot(name, directory, options),
+        { type, cpus, memory: memory.bytes, ...(base === undefined ? {} : { base }) },
+        (directory) => backend.snapshot(name, directory, { ...options, ...since }),
       );
     });
     if (made === undefined) throw new NotFoundError(name);
@@ -310,13 +314,23 @@ export class V3m {
     await this.#run(name, "restore", options, (backend) => backend.restore(name, directory, options));
   }
 
-  /** Clone a running machine. @returns names of the clones */
-  async fork(name: string, count: number, options: OperationOptions = {}): Promise<readonly string[]> {
-    let names: readonly string[] = [];
+  /**
+   * Clone a running machine, which is paused meanwhile and goes on. The clones run, and share its memory copy-on-write.
+   * @param clones how many, called NAME-1, NAME-2 …, or what they are called
+   * @returns their definitions, with the MAC addresses that they have
+   * @throws ExistsError, UnsupportedError …: there are no clones then
+   */
+  async fork(name: string, clones: Clones, options: OperationOptions = {}): Promise<readonly VmDefinition[]> {
+    let made: readonly VmDefinition[] = [];
     await this.#run(name, "fork", options, async (backend) => {
-      names = await backend.fork(name, count, options);
+      const { Fork } = await import("./fork.js");
+      made = await new Fork(this.store, backend, this.#waitMs).run(
+        this.store.definition(name),
+        clones,
+        options,
+      );
     });
-    return names;
+    return made;
   }
 
   /** Move a running machine to another host. */

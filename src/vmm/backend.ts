@@ -152,6 +152,11 @@ export interface MigrationOptions extends OperationOptions {
   readonly live?: boolean;
 }
 
+export interface KeepOptions extends OperationOptions {
+  /** Directory of an older snapshot of the same machine: what memory has in common with it need not be kept again. */
+  readonly base?: string;
+}
+
 /**
  * Counters of a machine, by name; a back end adds its own. Those that V2M shows for all back ends, each where
  * it is known: `cpu_ns` (CPU time of all its threads), `uptime_ns`, `resident_bytes`, `private_bytes`, `exits`
@@ -209,15 +214,20 @@ export interface Backend<Definition = unknown> {
   createImage(source: ImageSource<Definition>, options?: OperationOptions): Promise<void>;
   /**
    * Keep the state of a machine, the disks that it writes to included, in a directory that is not there yet; its parent
-   * is. A running machine goes on, whether this succeeds or not. Where it fails the directory is not there.
+   * is. A running machine goes on, whether this succeeds or not. Where it fails the directory is not there. The base may
+   * be removed afterwards. A back end whose snapshots have none fails with E_UNSUPPORTED.
    */
-  snapshot(name: string, directory: string, options?: OperationOptions): Promise<void>;
+  snapshot(name: string, directory: string, options?: KeepOptions): Promise<void>;
   /** Start a machine in the state that was kept. Where it fails its disks are as they were before. */
   restore(name: string, directory: string, options?: OperationOptions): Promise<void>;
   /** Read all of a snapshot and compare it with its checksums; absent where there are none. */
   verifySnapshot?(directory: string): Promise<void>;
-  /** @returns names of the clones. */
-  fork(name: string, count: number, options?: OperationOptions): Promise<readonly string[]>;
+  /**
+   * Start the VMs `clones`, which the front end has defined by `cloneDefinition`, as copies of a machine that runs or
+   * is paused, and goes on. Each gets its own generation ID and host name. All run when this returns; where it fails
+   * none does.
+   */
+  fork(name: string, clones: readonly string[], options?: OperationOptions): Promise<void>;
   migrate(name: string, target: string, options?: MigrationOptions): Promise<void>;
 }
 

@@ -27,6 +27,7 @@ export {
   type UserNet,
 } from "./devices.js";
 export * from "./footprint.js";
+export { type CloneOptions, ForkPoint } from "./fork.js";
 export { type GdbOptions, GdbServer, gdbEndpoint } from "./gdb.js";
 export * from "./guest-memory.js";
 export { hostFacts, type Virtualization, virtualization } from "./host.js";

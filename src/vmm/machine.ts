@@ -13,6 +13,7 @@ import { type Device, type DeviceError, handlerOf, rangeOf, spaceOf } from "./de
 import { AttachedDevices, generationId, planDevices } from "./device-plan.js";
 import { Balloon } from "./devices.js";
 import { readEvents } from "./event-stream.js";
+import { type CloneOptions, cloneName, ForkPoint } from "./fork.js";
 import { type GdbOptions, GdbServer } from "./gdb.js";
 import { GuestMemory } from "./guest-memory.js";
 import type { AdaptationModule, ModuleError } from "./module.js";
@@ -170,18 +171,45 @@ export class Machine extends EventEmitter<MachineEvents> {
     options: MachineOptions & RestoreOptions,
     where?: MonitorOptions,
   ): Promise<Machine> {
-    const from = { directory: snapshotPath(directory), flags: restoreFlags(options) };
+    const path = snapshotPath(directory);
+    const flags = restoreFlags(options);
+    return Machine.#from((handle) => snapshots.restoreAsync(handle, path, flags), options, where);
+  }
+
+  /**
+   * Make a machine that goes on where another one was at its `forkPoint()`, beside it: with its own generation ID, name
+   * and MAC addresses, which the guest has to take up (docs/how-to/fork-a-vm.md); a network device with another address
+   * has no link until its driver is bound again. Memory is shared with the other clones until somebody writes to it.
+   * @param options the other one's, but for what is to be its own: disks, networks
+   * @param where as for `spawn`: in a monitor process of its own
+   * @throws as `restore`
+   */
+  static async clone(
+    point: ForkPoint,
+    options: MachineOptions & CloneOptions,
+    where?: MonitorOptions,
+  ): Promise<Machine> {
+    const { taken } = point;
+    const name = cloneName(options);
+    return Machine.#from((handle) => snapshots.cloneAsync(handle, taken, name), options, where);
+  }
+
+  static #from(
+    restore: (handle: native.MachineHandle) => Promise<void>,
+    options: MachineOptions,
+    where: MonitorOptions | undefined,
+  ): Promise<Machine> {
     if (where === undefined) {
-      return Machine.#make(options, (config) => Promise.resolve(native.create(config)), from);
+      return Machine.#make(options, (config) => Promise.resolve(native.create(config)), restore);
     }
     const spec = monitorSpec(where, options.disks?.length);
-    return Machine.#make(options, (config) => monitor.spawnAsync(config, spec), from);
+    return Machine.#make(options, (config) => monitor.spawnAsync(config, spec), restore);
   }
 
   static async #make(
     options: MachineOptions,
     make: (config: native.MachineConfig) => Promise<native.MachineHandle>,
-    from?: { readonly directory: string; readonly flags: number },
+    restore?: (handle: native.MachineHandle) => Promise<void>,
   ): Promise<Machine> {
     const plan = planDevices(options);
     const unpack = options.unpack !== false && (options.kind ?? "auto") === "auto";
@@ -193,9 +221,7 @@ export class Machine extends EventEmitter<MachineEvents> {
     let machine: Machine | undefined;
     try {
       devices = await AttachedDevices.attach(handle, plan);
-      if (from !== undefined) {
-        await snapshots.restoreAsync(handle, from.directory, from.flags);
-      }
+      await restore?.(handle);
       await (monitor.isRemote(handle) ? native.loadAsync(handle, boot) : native.load(handle, boot));
       machine = new Machine(
         { handle, devices },
@@ -276,8 +302,32 @@ export class Machine extends EventEmitter<MachineEvents> {
    * @throws VmmError E_IO: the directory exists, or the disk is full; E_STATE: it neither runs nor is paused;
    *     E_UNSUPPORTED: it has modules, vhost devices or read-only pmem
    */
-  snapshot(directory: string, { note }: SnapshotOptions = {}): Promise<void> {
-    return this.#track(snapshots.saveAsync(this.#open(), snapshotPath(directory), snapshotNote(note)));
+  snapshot(directory: string, { note, base }: SnapshotOptions = {}): Promise<void> {
+    const path = snapshotPath(directory);
+    const since = base === undefined ? null : snapshotPath(base);
+    return this.#track(snapshots.saveAsync(this.#open(), path, snapshotNote(note), since));
+  }
+
+  /**
+   * The machine's state at this moment, for clones of it. A running machine is paused meanwhile and goes on; its memory
+   * stays its own. What is not all zeroes in it is copied once, however many clones there will be.
+   * @throws VmmError as `snapshot`
+   */
+  async forkPoint(): Promise<ForkPoint> {
+    return new ForkPoint(await this.#track(snapshots.takeAsync(this.#open())));
+  }
+
+  /**
+   * Have KVM log the pages that vCPUs write (what devices write is not logged), until the next reset; the guest's writes
+   * are slower meanwhile. Not in a monitor. @throws VmmError E_UNSUPPORTED
+   */
+  logDirtyPages(): void {
+    snapshots.dirtyLogStart(this.#open());
+  }
+
+  /** How many pages were written since `logDirtyPages()`, or the last call of this. @throws VmmError */
+  dirtyPages(): number {
+    return snapshots.dirtyLogCount(this.#open());
   }
 
   /** Press the reset button; the `reset` event tells when the guest boots again. */

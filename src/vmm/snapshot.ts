@@ -14,6 +14,11 @@ import { KERNEL_KINDS, type KernelKind } from "./options.js";
 export interface SnapshotOptions {
   /** Anything to be kept with it, at most 1 MiB. */
   readonly note?: Uint8Array | string;
+  /**
+   * Directory of an older snapshot, of a machine with the same memory: only pages that differ from it are written. The
+   * new one has links to its files, so both are in one file system, and each can be removed.
+   */
+  readonly base?: string;
 }
 
 export interface RestoreOptions {
@@ -39,6 +44,11 @@ export interface SnapshotInfo {
   readonly memoryBytes: bigint;
   /** Of it, what is not all zeroes. */
   readonly dataBytes: bigint;
+  /** Of the data, what is not in the snapshots that it is based on. */
+  readonly ownBytes: bigint;
+  /** How many snapshots it is based on, one upon the other, and the youngest one's id. */
+  readonly bases: number;
+  readonly base?: string;
   /** The guest's clock (kvmclock), 0 where its host had none. */
   readonly guestTimeNs: bigint;
   readonly note: Buffer;
@@ -86,6 +96,9 @@ export function readSnapshot(directory: string): SnapshotInfo {
     kind: KINDS[info.image_kind] ?? "auto",
     memoryBytes: info.memory_bytes,
     dataBytes: info.data_bytes,
+    ownBytes: info.own_bytes,
+    bases: info.layers - 1,
+    ...(info.layers > 1 ? { base: Buffer.from(info.base).toString("hex") } : {}),
     guestTimeNs: info.guest_time_ns,
     note,
   };

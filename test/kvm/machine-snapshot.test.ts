@@ -159,6 +159,128 @@ suite("snapshots", { needs: ["kvm"] }, () => {
     await transcript.until("hello\n");
   });
 
+  describe("with a base", () => {
+    const options = guest("echo", {}, { memory: [{ bytes: 8 << 20 }, { bytes: 32 << 20 }] });
+    const AT = [0x300000, 0x400000, 0x900000, 0x2000000, 0x2100000];
+    const page = (text: string) => Buffer.alloc(4096, text);
+    const blocks = (path: string) => statSync(join(path, "memory")).blocks * 512;
+
+    /** Three snapshots, each based on the one before; in between pages are written, changed, and zeroed. */
+    async function series(machine: Machine): Promise<string[]> {
+      const paths = [fresh(), fresh(), fresh()];
+      const [first = "", second = "", third = ""] = paths;
+      const write = (index: number, text: string) =>
+        machine.memory.bytes(AT[index] ?? 0, 4096).set(page(text));
+      for (const index of [0, 1, 2]) write(index, "one ");
+      await machine.snapshot(first);
+      write(0, "two ");
+      write(1, "\0");
+      write(3, "two ");
+      await machine.snapshot(second, { base: first });
+      write(1, "late");
+      write(2, "late");
+      write(3, "\0");
+      machine.memory.bytes(0x1000000, 1 << 20).fill(7);
+      await machine.snapshot(third, { base: second });
+      return paths;
+    }
+    const CONTENTS = [
+      ["one ", "one ", "one ", "\0", "\0"],
+      ["two ", "\0", "one ", "two ", "\0"],
+      ["two ", "late", "late", "\0", "\0"],
+    ];
+
+    it("write what has changed, and are restored and verified whole", async () => {
+      await withRunning(options, "echo: ready\n", async (machine) => {
+        const paths = await series(machine);
+        expect(paths.map((path) => readSnapshot(path).bases)).toEqual([0, 1, 2]);
+        expect(readSnapshot(paths[1] ?? "").base).toBe(readSnapshot(paths[0] ?? "").id);
+        expect(blocks(paths[1] ?? "")).toBeLessThanOrEqual(128 << 10);
+        expect(readSnapshot(paths[1] ?? "").ownBytes).toBeLessThan(readSnapshot(paths[1] ?? "").dataBytes);
+        expect(readSnapshot(paths[2] ?? "").ownBytes).toBeGreaterThanOrEqual(BigInt(1 << 20));
+        for (const [index, path] of paths.entries()) {
+          await verifySnapshot(path);
+          await using copy = await Machine.restore(path, options);
+          expect(AT.map((gpa) => copy.memory.read(gpa, 4096).equals(page("\0")))).toEqual(
+            CONTENTS[index]?.map((text) => text === "\0"),
+          );
+          for (const [i, gpa] of AT.entries()) {
+            expect(copy.memory.read(gpa, 4096).equals(page(CONTENTS[index]?.[i] ?? ""))).toBe(true);
+          }
+          expect(copy.memory.read(0x1000000, 1 << 20).every((byte) => byte === (index === 2 ? 7 : 0))).toBe(
+            true,
+          );
+          const transcript = new Transcript(copy);
+          copy.start();
+          copy.console.write("goes on\n");
+          await transcript.until("goes on\n");
+        }
+      });
+    });
+
+    it("do not need it any more", async () => {
+      await withRunning(options, "echo: ready\n", async (machine) => {
+        const [first = "", second = "", third = ""] = await series(machine);
+        rmSync(second, { recursive: true });
+        await verifySnapshot(third);
+        rmSync(first, { recursive: true });
+        await verifySnapshot(third);
+        await using copy = await Machine.restore(third, options, directory());
+        const transcript = new Transcript(copy);
+        copy.start();
+        copy.console.write("goes on\n");
+        await transcript.until("goes on\n");
+        await copy.snapshot(second, { base: third }); // by a monitor, of files that it is given
+        await verifySnapshot(second);
+        expect(readSnapshot(second)).toMatchObject({ bases: 3 });
+        expect(blocks(second)).toBeLessThanOrEqual(256 << 10);
+        await copy.quit();
+      });
+    });
+
+    it("notice where one of its files is damaged or gone", async () => {
+      await withRunning(options, "echo: ready\n", async (machine) => {
+        const [first = "", second = "", third = ""] = await series(machine);
+        const memory = readFileSync(join(first, "memory"));
+        memory[AT[2] ?? 0] = 0x55;
+        rmSync(join(second, "memory-1"));
+        writeFileSync(join(second, "memory-1"), memory);
+        await expect(verifySnapshot(second)).rejects.toMatchObject({ code: "E_BAD_IMAGE" });
+        writeFileSync(join(second, "memory-1"), memory.subarray(4096));
+        for (const use of [verifySnapshot, (path: string) => Machine.restore(path, options)]) {
+          await expect(use(second)).rejects.toMatchObject({ code: "E_TRUNCATED" });
+        }
+        rmSync(join(third, "memory-2"));
+        await expect(Machine.restore(third, options)).rejects.toMatchObject({
+          code: "E_IO",
+          errno: "ENOENT",
+        });
+      });
+    });
+
+    it("refuse one of other memory, none at all, and too many on top of each other", async () => {
+      const others = guest("echo", {}, { memory: 16 << 20 });
+      const other = fresh();
+      await withRunning(others, "echo: ready\n", (machine) => machine.snapshot(other));
+      await withRunning(options, "echo: ready\n", async (machine) => {
+        const refused = fresh();
+        await expect(machine.snapshot(refused, { base: other })).rejects.toMatchObject({ code: "E_INVALID" });
+        await expect(machine.snapshot(refused, { base: fresh() })).rejects.toMatchObject({ code: "E_IO" });
+        expect(readdirSync(work).filter((name) => refused.endsWith(name.slice(0, 3)))).toEqual([]);
+        let base = fresh();
+        await machine.snapshot(base);
+        for (let i = 1; i < 8; i++) {
+          const next = fresh();
+          await machine.snapshot(next, { base });
+          base = next;
+        }
+        await verifySnapshot(base);
+        await expect(machine.snapshot(refused, { base })).rejects.toMatchObject({ code: "E_LIMIT" });
+        expect(machine.state).toBe("running");
+      });
+    });
+  });
+
   describe("refuse", () => {
     let path: string;
     const options = guest("echo");

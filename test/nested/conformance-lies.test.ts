@@ -56,7 +56,7 @@ async function failures(feature: Feature, in_: World): Promise<number> {
 }
 
 describe("a matrix that lies", () => {
-  it.each<Feature>(["fork", "migrate"])("yes to %s, which nothing has shown", async (feature) => {
+  it.each<Feature>(["migrate"])("yes to %s, which nothing has shown", async (feature) => {
     expect(unshown((await liar(feature, YES, {})).matrix)).toContain(feature);
   });
 

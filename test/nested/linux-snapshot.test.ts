@@ -138,13 +138,16 @@ for (const [cpus, monitored] of [
         if (copy === undefined) throw new Error("no guest");
         const before = Number((await copy.sh("cat /proc/uptime")).split(" ")[0]);
         const begin = process.hrtime.bigint();
-        await copy.machine.snapshot(path("second")); // running: it goes on by itself
+        await copy.machine.snapshot(path("second"), { base: path("snapshot") }); // running: it goes on by itself
         expect(copy.machine.state).toBe("running");
         const after = Number((await copy.sh("cat /proc/uptime")).split(" ")[0]);
         const whole = Number(process.hrtime.bigint() - begin) / 1e9;
         expect(after).toBeGreaterThanOrEqual(before);
         expect(after - before).toBeLessThanOrEqual(whole + CLOCK_ERROR_S);
         await verifySnapshot(path("second"));
+        const { bases, ownBytes, dataBytes } = readSnapshot(path("second"));
+        expect(bases).toBe(1);
+        expect(ownBytes).toBeLessThan(dataBytes);
         const reset = nextReset(copy.machine);
         copy.machine.reset();
         expect(await reset).toBe(1);

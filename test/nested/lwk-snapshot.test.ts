@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The lightweight kernel is saved in the middle of an OpenMP program, and the program ends as if nothing had been. */
+/** The lightweight kernel is saved, and cloned, in the middle of an OpenMP program, and the program ends as if nothing had been. */
 import { mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import * as native from "../../src/ffi/machine.js";
 import * as snapshots from "../../src/ffi/snapshot.js";
+import { ForkPoint } from "../../src/vmm/fork.js";
 import { nativeBoot, nativeConfig } from "../../src/vmm/options.js";
 import { readApplication } from "../../src/yod/application.js";
 import { planLaunch } from "../../src/yod/launch-options.js";
@@ -90,6 +91,41 @@ suite("an OpenMP program on the lightweight kernel", { needs: ["lwk"] }, () => {
       await native.waitAsync(second.vm);
       expect(second.server.report()).toMatchObject({ end: End.EXIT, status: 0 });
       expect(before + (await second.end())).toBe(expected);
+    },
+    PATIENCE,
+  );
+
+  it(
+    "goes on in two clones and in the first machine, each to the same result",
+    async () => {
+      const expected = await whole();
+      const first = await make("forked");
+      first.load();
+      native.start(first.vm);
+      while (first.server.queue === undefined || first.server.stats().app_ns === 0n) {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      await native.pauseAsync(first.vm);
+      const { queue } = first.server;
+      const state = await snapshots.takeAsync(first.vm);
+      using _point = new ForkPoint(state);
+      const before = readFileSync(join(work, "forked"), "latin1");
+      expect(first.server.report()).toBeUndefined(); // it was at work
+      native.resume(first.vm);
+      for (const name of ["clone-1", "clone-2"]) {
+        const clone = await make(name);
+        await snapshots.cloneAsync(clone.vm, state, name);
+        clone.load();
+        clone.server.adopt(queue ?? 0n);
+        native.start(clone.vm);
+        await native.waitAsync(clone.vm);
+        expect(clone.server.report()).toMatchObject({ end: End.EXIT, status: 0 });
+        expect(before + (await clone.end())).toBe(expected);
+      }
+      await native.waitAsync(first.vm);
+      expect(first.server.report()).toMatchObject({ end: End.EXIT, status: 0 });
+      expect(await first.end()).toBe(expected);
     },
     PATIENCE,
   );

@@ -273,8 +273,8 @@ class ProcessBackend implements V3mBackend {
   async restore(): Promise<void> {
     this.#no("restore");
   }
-  async fork(): Promise<never> {
-    return this.#no("fork");
+  async fork(): Promise<void> {
+    this.#no("fork");
   }
   async migrate(): Promise<void> {
     this.#no("migrate");

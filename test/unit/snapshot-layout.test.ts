@@ -4,7 +4,13 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { packageRoot } from "../../src/ffi/library.js";
-import { NOTE_MAX, RESTORE_CLONE, SNAPSHOT_SIGNATURES, VmmhpcSnapshotInfo } from "../../src/ffi/snapshot.js";
+import {
+  CLONE_NAME_MAX,
+  NOTE_MAX,
+  RESTORE_CLONE,
+  SNAPSHOT_SIGNATURES,
+  VmmhpcSnapshotInfo,
+} from "../../src/ffi/snapshot.js";
 import { readSnapshot, verifySnapshot } from "../../src/vmm/index.js";
 import { snapshotNote } from "../../src/vmm/snapshot.js";
 import { evaluate, expectations } from "../support/c-layout.js";
@@ -17,6 +23,7 @@ describe("vmmhpc_snapshot.h", () => {
     const rows = [
       ...expectations(VmmhpcSnapshotInfo),
       ["VMMHPC_RESTORE_CLONE", BigInt(RESTORE_CLONE)] as const,
+      ["VMMHPC_CLONE_NAME_MAX", BigInt(CLONE_NAME_MAX)] as const,
       ["VMMHPC_SNAPSHOT_NOTE_MAX", BigInt(NOTE_MAX)] as const,
     ];
     const answers = evaluate(

@@ -14,7 +14,7 @@
 #define TX_BUDGET 256u /* frames before somebody else has a turn */
 #define BIT(n) (1ull << (n))
 
-enum { CONFIG_STATUS = 6, CONFIG_PAIRS = 8, CONFIG_MTU = 10, CONFIG_BYTES = 12 }; /* 5.1.4 */
+enum { CONFIG_PAIRS = 8, CONFIG_MTU = 10, CONFIG_BYTES = 12 }; /* 5.1.4 */
 
 /* ------------------------------------------------------------------ transmission */
 
@@ -132,7 +132,7 @@ void vh_net_link_down(struct vh_net *net)
 {
     if (net->link_up) {
         net->link_up = false;
-        net->virtio.config[CONFIG_STATUS] &= (uint8_t)~VIRTIO_NET_S_LINK_UP;
+        net->virtio.config[VH_NET_CONFIG_STATUS] &= (uint8_t)~VIRTIO_NET_S_LINK_UP;
         vh_virtio_config_changed(&net->virtio);
     }
 }
@@ -167,6 +167,11 @@ static void net_stop(struct vh_virtio *device)
     net->tx_held = false;
     net->tx_again = false;
     vh_net_rx_reset(&net->rx);
+    if (net->silent) {
+        net->silent = false;
+        net->link_up = true;
+        net->virtio.config[VH_NET_CONFIG_STATUS] |= VIRTIO_NET_S_LINK_UP;
+    }
     watch_for(net, 0);
 }
 
@@ -272,7 +277,7 @@ static void describe(struct vh_net *net, uint16_t mtu)
     device->queue_size[VH_NET_RXQ] = VH_QUEUE_MAX;
     device->queue_size[VH_NET_TXQ] = VH_QUEUE_MAX;
     device->config_bytes = CONFIG_BYTES;
-    device->config[CONFIG_STATUS] = VIRTIO_NET_S_LINK_UP;
+    device->config[VH_NET_CONFIG_STATUS] = VIRTIO_NET_S_LINK_UP;
     device->config[CONFIG_PAIRS] = 1;
     device->config[CONFIG_MTU] = (uint8_t)mtu;
     device->config[CONFIG_MTU + 1] = (uint8_t)(mtu >> 8);

@@ -12,7 +12,8 @@
 enum { VH_NET_RXQ = 0, VH_NET_TXQ = 1 };
 
 #define VH_NET_HEADER ((uint32_t)sizeof(struct virtio_net_hdr_v1)) /* always 12: 5.1.6.1 */
-#define VH_NET_POOL_IOV 1022u /* with two more it is the kernel's IOV_MAX */
+#define VH_NET_CONFIG_STATUS 6 /* where it is in the configuration: 5.1.4 */
+#define VH_NET_POOL_IOV 1022u  /* with two more it is the kernel's IOV_MAX */
 
 /** Receive buffers taken from the queue before a frame is there, so that it is read right into
  *  them. What one frame leaves over serves the next. */
@@ -43,6 +44,8 @@ struct vh_net {
     uint32_t watched; /* EPOLL* */
     int fd;
     bool link_up;
+    bool silent; /* a clone whose driver has the first machine's address: no link until it is reset
+                  */
     bool uses_vhost;
     struct vh_vhost vhost;
     /* Transmission: the chain for which there was no room yet. */

@@ -54,7 +54,8 @@ export async function writtenFiles(
   return files;
 }
 
-async function copy(from: string, to: string, { signal }: OperationOptions): Promise<void> {
+/** Copy one, durably. @throws HypervisorError E_IO; nothing is left then */
+export async function copyDisk(from: string, to: string, { signal }: OperationOptions): Promise<void> {
   signal?.throwIfAborted();
   try {
     await run("cp", ["--reflink=auto", "--sparse=always", "--", from, to]);
@@ -79,7 +80,7 @@ export async function keepDisks(
   await mkdir(join(directory, "disks"), { mode: 0o700 });
   for (const [done, { id, path }] of files.entries()) {
     options.onProgress?.({ what: "copying disks", done, total: files.length });
-    await copy(path, join(directory, "disks", id), options);
+    await copyDisk(path, join(directory, "disks", id), options);
   }
 }
 
@@ -108,7 +109,7 @@ export async function withKeptDisks(
       await mkdir(dirname(path), { recursive: true });
       const fresh = `${path}.restored-${uniqueSuffix()}`;
       const before = `${path}.before-${uniqueSuffix()}`;
-      await copy(kept, fresh, options);
+      await copyDisk(kept, fresh, options);
       const had = await link(path, before).then(
         () => true,
         () => false, // it is gone: nothing to go back to

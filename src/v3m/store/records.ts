@@ -22,6 +22,8 @@ export interface StateRecord {
   readonly process?: ProcessId;
   /** The back end has not confirmed the definition yet, or is about to forget it. */
   readonly incomplete?: true;
+  /** It is being made as a clone of this VM; where nobody is at it any more it is to be removed. */
+  readonly cloneOf?: string;
 }
 
 /** @returns undefined where there is no such VM. @throws StoreError */

@@ -231,9 +231,14 @@ export class Store {
     return join(this.directories.runtime, shortName(name));
   }
 
+  /** Where the back end's directory of a VM is, or will be. */
+  backendPath(name: string): string {
+    return join(this.directory(name), "backend");
+  }
+
   /** The back end's directory of a VM, made where it is not there. @throws NotFoundError */
   backendState(name: string): string {
-    const directory = join(this.directory(name), "backend");
+    const directory = this.backendPath(name);
     try {
       mkdirSync(directory, { mode: 0o700 });
     } catch (error) {

@@ -14,6 +14,7 @@ import { type Capability, missing, suite } from "../capabilities.js";
 import { BOOTS } from "./boots.js";
 import type { Check } from "./check.js";
 import { DEVICES } from "./devices.js";
+import { FORKS } from "./forks.js";
 import { IMAGES } from "./images.js";
 import { networkState, setUpNetwork, tearDownNetwork } from "./network.js";
 import { NICS } from "./nics.js";
@@ -33,6 +34,7 @@ export const CHECKS: readonly Check[] = [
   ...VERBS,
   ...ENDINGS,
   ...SNAPSHOTS,
+  ...FORKS,
   ...BOOTS,
   ...IMAGES,
 ];

@@ -99,7 +99,7 @@ function verb(feature: Feature, world: World): (() => Promise<unknown>)[] | unde
     case "restore":
       return [() => backend.restore(NAME, world.path("refused-snapshot"))];
     case "fork":
-      return [() => backend.fork(NAME, 1)];
+      return [() => backend.fork(NAME, ["refused-1"])];
     case "migrate":
       return [() => backend.migrate(NAME, "elsewhere")];
     default:

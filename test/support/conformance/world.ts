@@ -119,6 +119,11 @@ export class World {
     return new World(backend, directory, (await backend.probe()).capabilities, definitions);
   }
 
+  /** The back end's own directory of a VM. */
+  stateDirectory(name: string): string {
+    return join(this.directory, "state", name);
+  }
+
   path(name: string): string {
     return join(this.directory, name);
   }

@@ -11,6 +11,7 @@ import type {
   BackendHost,
   Feature,
   ImageSource,
+  KeepOptions,
   OperationOptions,
   Probe,
   VmEvent,
@@ -18,7 +19,7 @@ import type {
   VmStatus,
 } from "../../../vmm/backend.js";
 import type { VmDefinition } from "../../definition/types.js";
-import type { UnsupportedError } from "../../errors.js";
+import { UnsupportedError } from "../../errors.js";
 import { createEmptyImage, createFromCdrom, createFromPackages, exists } from "../../images.js";
 import { releaseNetwork } from "../../network/index.js";
 import { isAlive } from "../../store/process-id.js";
@@ -179,7 +180,10 @@ export class QemuBackend implements Backend<VmDefinition> {
   }
 
   /** QEMU's stream in `machine`, copies of the disks in `disks`: of one moment, for which it is stopped. */
-  async snapshot(name: string, directory: string, options: OperationOptions = {}): Promise<void> {
+  async snapshot(name: string, directory: string, options: KeepOptions = {}): Promise<void> {
+    if (options.base !== undefined) {
+      throw new UnsupportedError(this.type, "snapshot", "QEMU's have all of the memory, and no base");
+    }
     const definition = await this.#host.definition(name);
     const { runtime } = this.#directories(name);
     const files = await this.#written(name, definition);
@@ -215,7 +219,7 @@ export class QemuBackend implements Backend<VmDefinition> {
     );
   }
 
-  async fork(): Promise<readonly string[]> {
+  async fork(): Promise<void> {
     throw this.#no("fork");
   }
 

@@ -22,7 +22,7 @@ export function capabilities(kind: QemuKind): CapabilityMatrix {
     "image-from-packages": YES,
     snapshot: YES,
     restore: YES,
-    fork: no("QEMU cannot clone a running machine"),
+    fork: no("a machine that QEMU restores has the first one's MAC addresses, and memory of its own"),
     resize: no("not available yet"),
     migrate: no("not available yet"),
     "boot:kernel": YES,

@@ -11,6 +11,7 @@ import type {
   BackendHost,
   Feature,
   ImageSource,
+  KeepOptions,
   OperationOptions,
   Probe,
   VmEvent,
@@ -29,6 +30,7 @@ import { HypervisorError } from "../errors.js";
 import { refuseUnsupported, unsupported } from "../refuse.js";
 import { CAPABILITIES } from "./capabilities.js";
 import { machineEvents } from "./events.js";
+import { forkMachine } from "./fork.js";
 import { probeVmmHpc } from "./probe.js";
 import { type Directories, keeperDirectory, startMachine } from "./start.js";
 import { machineStats } from "./stats.js";
@@ -160,7 +162,7 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
   }
 
   /** The machine's state in `machine`, copies of its disks in `disks`: of one moment, for which it is paused. */
-  async snapshot(name: string, directory: string, options: OperationOptions = {}): Promise<void> {
+  async snapshot(name: string, directory: string, options: KeepOptions = {}): Promise<void> {
     const definition = await this.#host.definition(name);
     const files = await this.#written(definition);
     await this.#with(name, async (machine) => {
@@ -169,7 +171,9 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
       try {
         await mkdir(directory, { mode: 0o700 });
         options.onProgress?.({ what: "writing memory", done: 0, total: 2 });
-        await machine.snapshot(join(directory, "machine"));
+        await machine.snapshot(join(directory, "machine"), {
+          ...(options.base === undefined ? {} : { base: join(options.base, "machine") }),
+        });
         options.signal?.throwIfAborted();
         await keepDisks(files, directory, options);
       } catch (error) {
@@ -192,12 +196,22 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
     readSnapshot(from); // damaged ones are refused before a disk is touched
     await this.cleanUp(name);
     await withKeptDisks(files, directory, options, () =>
-      startMachine(definition, this.#directories(name), options, from),
+      startMachine(definition, this.#directories(name), options, (machine, monitor) =>
+        Machine.restore(from, machine, monitor),
+      ),
     );
   }
 
-  async fork(): Promise<readonly string[]> {
-    throw this.#no("fork");
+  async fork(name: string, clones: readonly string[], options: OperationOptions = {}): Promise<void> {
+    const definition = await this.#host.definition(name);
+    const files = await this.#written(definition);
+    const targets = await Promise.all(
+      clones.map(async (clone) => ({
+        definition: await this.#host.definition(clone),
+        directories: this.#directories(clone),
+      })),
+    );
+    await this.#with(name, (machine) => forkMachine(machine, definition, files, targets, options));
   }
 
   async migrate(): Promise<void> {

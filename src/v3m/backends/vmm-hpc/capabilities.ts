@@ -19,7 +19,7 @@ export const CAPABILITIES: CapabilityMatrix = {
   "image-from-packages": YES,
   snapshot: YES,
   restore: YES,
-  fork: no("not available yet"),
+  fork: YES,
   resize: no("not available yet"),
   migrate: no("not available yet"),
   "boot:kernel": YES,

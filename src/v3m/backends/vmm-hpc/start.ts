@@ -3,6 +3,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { OperationOptions } from "../../../vmm/backend.js";
+import type { MachineOptions, MonitorOptions } from "../../../vmm/index.js";
 import { Machine } from "../../../vmm/machine.js";
 import type { VmDefinition } from "../../definition/types.js";
 import { dhcpNetworks, openTaps, releaseNetwork, sweepCommand, type Taps } from "../../network/index.js";
@@ -22,14 +23,14 @@ export const keeperDirectory = (runtime: string) => join(runtime, "network");
 
 /**
  * What the last machine of this name left is gone.
- * @param from directory of a snapshot's machine: it goes on from there
+ * @param make where it is not to begin at its boot: Machine.restore or Machine.clone
  * @throws V3mError; nothing is left then
  */
 export async function startMachine(
   definition: VmDefinition,
   { state, runtime }: Directories,
   { signal, onProgress }: OperationOptions = {},
-  from?: string,
+  make: (options: MachineOptions, monitor: MonitorOptions) => Promise<Machine> = Machine.spawn,
 ): Promise<void> {
   const made: string[] = [];
   let taps: Taps | undefined;
@@ -46,12 +47,7 @@ export async function startMachine(
     await prepareDisks(definition, made, signal === undefined ? {} : { signal });
     taps = await openTaps(definition.nics, signal === undefined ? {} : { signal });
     step(1);
-    const options = await machineOptions(definition, taps.fds);
-    const monitor = monitorOptions(definition, runtime);
-    machine =
-      from === undefined
-        ? await Machine.spawn(options, monitor)
-        : await Machine.restore(from, options, monitor);
+    machine = await make(await machineOptions(definition, taps.fds), monitorOptions(definition, runtime));
     step(2);
     const { pid } = machine.monitorInfo();
     await recordMonitor(runtime, pid);
