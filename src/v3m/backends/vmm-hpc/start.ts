@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From a definition to a machine in its monitor, or to nothing at all. */
 import { mkdir, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { OperationOptions } from "../../../vmm/backend.js";
 import { Machine } from "../../../vmm/machine.js";
 import type { VmDefinition } from "../../definition/types.js";
@@ -14,6 +14,9 @@ export interface Directories {
   readonly state: string;
   readonly runtime: string;
 }
+
+/** Of the store's channels of shared memory, beside its machines': no machine's name begins with a dot. */
+export const channelDirectory = (runtime: string) => join(dirname(runtime), ".ch");
 
 const STEPS = 3;
 
@@ -46,7 +49,7 @@ export async function startMachine(
     await prepareDisks(definition, made, signal === undefined ? {} : { signal });
     taps = await openTaps(definition.nics, signal === undefined ? {} : { signal });
     step(1);
-    const options = await machineOptions(definition, taps.fds);
+    const options = await machineOptions(definition, taps.fds, channelDirectory(runtime));
     const monitor = monitorOptions(definition, runtime);
     machine =
       from === undefined
