@@ -11,10 +11,13 @@ export const SHM_PEERS = 64;
 export const SHM_VECTORS = 4;
 export const SHM_AREA_MAX = 2 ** 30;
 
-export const VmmhpcChannelConfig = struct("vmmhpc_channel_config", { size: u32, peers: u32, area_bytes: u64 });
+export const VmmhpcChannelConfig = struct("vmmhpc_channel_config", {
+  size: u32,
+  peers: u32,
+  area_bytes: u64,
+});
 export const VmmhpcShmJoin = struct("vmmhpc_shm_join", { size: u32, peer: u32, visible_to: u64 });
 export const VmmhpcShm = struct("vmmhpc_shm", { size: u32, fd: i32 });
-
 
 interface ShmApi {
   create(config: Uint8Array, out: BigUint64Array, err: Uint8Array): number;
@@ -75,11 +78,7 @@ export function joinChannel(channel: bigint, place: ChannelPlace): number {
 }
 
 /** Likewise at a socket of v3m-channel's. It may take as long as that takes to answer. @throws VmmError */
-export async function openChannel(
-  path: string,
-  config: ChannelConfig,
-  place: ChannelPlace,
-): Promise<number> {
+export async function openChannel(path: string, config: ChannelConfig, place: ChannelPlace): Promise<number> {
   const fd = new Int32Array(1);
   const [configBytes, placeBytes] = [configOf(config), placeOf(place)];
   await checkedAsync((err, done) => shm.api().open.async(path, configBytes, placeBytes, fd, err, done));

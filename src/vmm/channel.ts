@@ -174,7 +174,9 @@ async function startServer(directory: string, { peers, areaBytes }: native.Chann
   await new Promise<void>((resolve, reject) => {
     child.once("spawn", resolve);
     child.once("error", (cause) =>
-      reject(new V3mError("E_IO", `cannot start ${program}: ${cause.message}`, { hint: "make build", cause })),
+      reject(
+        new V3mError("E_IO", `cannot start ${program}: ${cause.message}`, { hint: "make build", cause }),
+      ),
     );
   });
   child.unref();

@@ -167,11 +167,7 @@ suite("shm", { needs: ["kvm"] }, () => {
     async () => {
       const directory = join(work, "channel");
       const member = (peer: number, peers = 2): MachineOptions =>
-        guest(
-          "shm",
-          { count: 500 },
-          { shm: [{ directory, peers, areaBytes: AREA, peer }] },
-        );
+        guest("shm", { count: 500 }, { shm: [{ directory, peers, areaBytes: AREA, peer }] });
       const echo = await Machine.spawn(member(1), { directory: place.directory() });
       const b = await start(echo);
       await b.transcript.until("shm: here\n");

@@ -130,6 +130,16 @@ static int bind_uio(const struct shm *shm)
     return -1;
 }
 
+static volatile uint64_t *area(const struct shm *shm, uint32_t peer)
+{
+    return (volatile uint64_t *)(shm->window + 4096 + shm->area_bytes * peer);
+}
+
+static uint32_t state(const struct shm *shm, uint32_t peer)
+{
+    return ((volatile uint32_t *)shm->window)[peer];
+}
+
 static void open_device(struct shm *shm, int waits)
 {
     char path[400];
@@ -162,17 +172,8 @@ static void open_device(struct shm *shm, int waits)
     if (waits) {
         shm->registers[REG_INTERRUPTS] = 1;
     }
+    *area(shm, shm->id) = 0;
     shm->registers[REG_STATE] = 1;
-}
-
-static volatile uint64_t *area(const struct shm *shm, uint32_t peer)
-{
-    return (volatile uint64_t *)(shm->window + 4096 + shm->area_bytes * peer);
-}
-
-static uint32_t state(const struct shm *shm, uint32_t peer)
-{
-    return ((volatile uint32_t *)shm->window)[peer];
 }
 
 /* Until something may have changed. uio_pci_generic has masked the interrupt that it took: let it come again, and
@@ -199,11 +200,16 @@ static void say(struct shm *shm, uint32_t partner, uint64_t what)
     }
 }
 
-static void ping(struct shm *shm, uint32_t partner, uint64_t count)
+static void meet(const struct shm *shm, uint32_t partner)
 {
     while (state(shm, partner) == 0) {
         usleep(1000);
     }
+}
+
+static void ping(struct shm *shm, uint32_t partner, uint64_t count)
+{
+    meet(shm, partner);
     for (uint64_t i = 1; i <= count; i++) {
         say(shm, partner, i);
         while (*area(shm, partner) != i) {
@@ -217,6 +223,7 @@ static void ping(struct shm *shm, uint32_t partner, uint64_t count)
 static void echo(struct shm *shm, uint32_t partner)
 {
     uint64_t last = 0;
+    meet(shm, partner);
     while (last != THE_END) {
         uint64_t heard = *area(shm, partner);
         if (heard == last) {
@@ -243,6 +250,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: shm ping PARTNER COUNT poll|wait | shm echo PARTNER poll|wait\n");
         return 2;
     }
+    shm.registers[REG_STATE] = 0;
     printf("interrupts %llu\n", (unsigned long long)shm.interrupts);
     return 0;
 }

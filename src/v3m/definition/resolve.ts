@@ -8,7 +8,16 @@ import type { Problems } from "./problems.js";
 import { type ImageLookup, namedImage } from "./resolve-image.js";
 import { resolveNics } from "./resolve-nics.js";
 import type { DefinitionInput } from "./schema.js";
-import type { NatRange, VmBoot, VmDefinition, VmDisk, VmMemory, VmModule, VmShm, VmTopology } from "./types.js";
+import type {
+  NatRange,
+  VmBoot,
+  VmDefinition,
+  VmDisk,
+  VmMemory,
+  VmModule,
+  VmShm,
+  VmTopology,
+} from "./types.js";
 import { parseBytes, parseMs, SIZE_HELP, TIME_HELP } from "./units.js";
 
 export interface ResolveOptions {
