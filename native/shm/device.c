@@ -228,7 +228,7 @@ static const struct vh_pci_ops ops = {.bar_access = bar_access,
 /* The place that the starter took: what the server said of it is still to be read. */
 static int32_t take_place(struct vh_shm *shm, int *area_fd, struct vmmhpc_error *err)
 {
-    struct vh_shm_message message;
+    struct vh_shm_message message = {0};
     int fds[VH_SHM_FDS];
     uint32_t count = 0;
     int failed = vh_shm_peek(shm->link.fd, &message, ANSWER_MS);
