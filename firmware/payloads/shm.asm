@@ -2,8 +2,9 @@
 ; A peer of a VMM-bypass channel (docs/reference/shm.md). Peers pass messages by memory alone,
 ; from ring 3: peer 0 counts in its own area and waits for its partner to say the same, others echo.
 ; p0: mode: 0 by memory; 1 peer 0 also rings its partner's doorbell, who sleeps until then (MSI-X);
-;     2 writes into what it may not write, and all over the registers
+;     2 writes into what it may not write, and all over the registers; 3 measures: pingpong.inc
 ; p1: messages, p2: partner of peer 0
+; p4: bytes of data with each message of mode 3
 ; p3: address of three quadwords, or 0: after 100 messages more wait for the first, then set the second
 ;     when all is done and wait for the third, all without an exit
 %define NAME "shm"
@@ -11,7 +12,8 @@
 %include "idt64.inc"
 %include "user64.inc"
 %include "apic64.inc"
-HEADER 0, 1000, 1, 0
+%include "pingpong.inc"
+HEADER 0, 1000, 1, 0, 0
 
 ID              equ 0x4106110a
 REGISTERS       equ 0xc0000000
@@ -29,6 +31,7 @@ CAP_VENDOR      equ 0x09
 CAP_MSIX        equ 0x11
 VECTOR          equ 0x41
 WARM_UP         equ 100
+PRIVATE         equ 0x400000    ; free RAM
 THE_END         equ -1          ; the last message
 
 ; CONFIG_WRITE register, value (eax if not given)
@@ -73,6 +76,8 @@ THE_END         equ -1          ; the last message
         mov     eax, PARAM(0)
         cmp     eax, 2
         je      hostile
+        cmp     eax, 3
+        je      measure
         cmp     eax, 1
         jne     .here
         cmp     qword [id], 0
@@ -97,16 +102,13 @@ THE_END         equ -1          ; the last message
         test    r15, r15
         jz      .no_control
         PRINT   "shm: warm", 10
-        lea     rsi, [user_wait]
-        call    user
+        lea     rsi, [user_controlled]
+        mov     rbx, PARAM(1)
+        call    ping_by
+        jmp     .done
 .no_control:
         mov     rbx, PARAM(1)
         call    ping
-        test    r15, r15
-        jz      .done
-        add     r15, 8
-        lea     rsi, [user_done]
-        call    user
 .done:  mov     rax, [own]
         PRINT_DEC "shm: messages ", rbx
         PRINT   10
@@ -118,7 +120,9 @@ THE_END         equ -1          ; the last message
 .end:   PASS
 
 ; rbx messages to the partner, each after its answer to the one before.
-ping:   mov     r8, [own]
+ping:   lea     rsi, [user_ping]
+ping_by:
+        mov     r8, [own]
         mov     r9, [theirs]
         mov     r10, [count]
         mov     r11d, REGISTERS
@@ -126,7 +130,6 @@ ping:   mov     r8, [own]
         shl     r12, 16
         inc     r12                     ; vector 1
         mov     r13, PARAM(0)
-        lea     rsi, [user_ping]
         call    user
         mov     [count], r10
         ret
@@ -143,6 +146,9 @@ user:   mov     edi, RFLAGS
         jmp     run_user
 
 user_ping:
+        call    messages
+        ud2
+messages:
         mov     rcx, rbx
 .next:  inc     r10
         mov     [r8], r10
@@ -155,19 +161,22 @@ user_ping:
         jmp     .wait
 .same:  dec     rcx
         jnz     .next
-        ud2
+        ret
 
-; Spin until the quadword at r15 is not 0.
-user_wait:
-        pause
+; Between two words of the test, which looks at the exits: all that is touched has been touched before.
+user_controlled:
+        mov     qword [r15 + 8], 0
+        push    rax
+        pop     rax
+.wait:  pause
         cmp     qword [r15], 0
-        je      user_wait
+        je      .wait
+        call    messages
+        mov     qword [r15 + 8], 1
+.seen:  pause
+        cmp     qword [r15 + 16], 0
+        je      .seen
         ud2
-
-user_done:
-        mov     qword [r15], 1
-        add     r15, 8
-        jmp     user_wait
 
 ; The others: say what peer 0 says, until that is the end.
 echo:   mov     r8, [own]
@@ -217,6 +226,44 @@ interrupts_on:
         mov     esi, REGISTERS
         mov     dword [rsi + REG_INTERRUPTS], 1
         ret
+
+; Mode 3: as many messages as asked for, twice; the second time by the clock.
+measure:
+        mov     esi, REGISTERS
+        mov     dword [rsi + REG_STATE], 1
+        PRINT   "shm: here", 10
+        mov     esi, WINDOW
+        mov     rcx, [partner]
+.absent:
+        pause
+        cmp     dword [rsi + 4 * rcx], 0
+        je      .absent
+        mov     r8, [own]
+        mov     r9, [theirs]
+        mov     r10, PARAM(4)
+        mov     r11d, PRIVATE
+        mov     r12d, [id]
+        xor     r13d, r13d
+        lea     rsi, [user_measure]
+        call    user
+        sub     r15, r14
+        PRINT_DEC "shm: ticks ", r15
+        PRINT   10
+        PASS
+user_measure:
+        mov     rcx, PARAM(1)
+        PINGPONG
+        rdtsc
+        shl     rdx, 32
+        or      rax, rdx
+        mov     r14, rax
+        mov     rcx, PARAM(1)
+        PINGPONG
+        rdtsc
+        shl     rdx, 32
+        or      rax, rdx
+        mov     r15, rax
+        ud2
 
 ; Write where it may not, then say what is there.
 hostile:

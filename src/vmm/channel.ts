@@ -103,6 +103,10 @@ export class Channel implements Disposable {
     return native.joinChannel(this.#handle, place);
   }
 
+  get isOpen(): boolean {
+    return this.#handle !== undefined;
+  }
+
   /** Peers that are still there see all others leave. Idempotent. */
   close(): void {
     if (this.#handle !== undefined) {
@@ -122,7 +126,7 @@ export function planShm(options: ShmOptions, index: number): () => Promise<numbe
   if ("channel" in options) {
     const { channel } = options;
     const place = placeOf(options, channel.peers, name);
-    return async () => channel.join(place);
+    return () => joinOwn(channel, place);
   }
   const { directory } = options;
   if (directory === "" || directory.includes("\0")) {
@@ -131,6 +135,18 @@ export function planShm(options: ShmOptions, index: number): () => Promise<numbe
   const config = configOf(options, name);
   const place = placeOf(options, config.peers, name);
   return () => joinDirectory(directory, config, place);
+}
+
+async function joinOwn(channel: Channel, place: native.ChannelPlace): Promise<number> {
+  for (const began = Date.now(); ; ) {
+    try {
+      return channel.join(place);
+    } catch (error) {
+      const taken = error instanceof V3mError && error.code === "E_STATE" && channel.isOpen;
+      if (!taken || Date.now() - began >= LEAVING_MS) throw error;
+    }
+    await sleep(RETRY_MS);
+  }
 }
 
 async function joinDirectory(
