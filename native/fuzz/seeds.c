@@ -392,6 +392,51 @@ static void pci(void)
     store("pci", "driver");
 }
 
+/* fuzz_shm.c: a peer comes, is rung, rings, changes its state and leaves; by INTx and by MSI-X. */
+static void shm(void)
+{
+    struct step {
+        uint8_t kind, more;
+        uint16_t offset;
+        uint32_t value;
+    };
+    enum { REG = 0, WINDOW = 1, MSIX = 2, CONFIG = 3, SAY = 4, SERVE = 5, RESET = 6, ON = 7 };
+    enum { OUT = 8, W2 = 16, W4 = 32 };
+    static const struct step all[] = {
+        {ON, 0, 0, 0},
+        {SAY, 5, 0, 2},
+        {SERVE, 0, 0, 0},
+        {REG | OUT | W4, 0, 0x08, 1},
+        {SERVE, 0, 0, 0},
+        {REG | W4, 0, 0x00, 0},
+        {REG | W4, 0, 0x04, 0},
+        {REG | W4, 0, 0x08, 0},
+        {REG | OUT | W4, 0, 0x0c, 0x20001},
+        {REG | OUT | W4, 0, 0x10, 7},
+        {REG | W4, 0, 0x10, 0},
+        {CONFIG | OUT | W2, 0, 0x04, 0x406},
+        {SAY, 7, 0, 2},
+        {SERVE, 0, 0, 0},
+        {CONFIG | OUT | W2, 0, 0x04, 6},
+        {SERVE, 0, 0, 0},
+        {MSIX | OUT | W4, 0, 0, 0xfee00000},
+        {MSIX | OUT | W4, 0, 8, 0x41},
+        {MSIX | OUT | W4, 0, 12, 0},
+        {CONFIG | OUT | W2, 0, 0x42, 0x8000},
+        {SAY, 6, 0, 2},
+        {SERVE, 0, 0, 0},
+        {WINDOW | OUT | W4, 0, 0, 9},
+        {RESET, 0, 0, 0},
+        {ON, 0, 0, 0},
+        {SAY, 9, 0, 0},
+        {SERVE, 0, 0, 0},
+    };
+    memset(&image, 0, sizeof(image));
+    memcpy(image.data, all, sizeof(all));
+    image.bytes = sizeof(all);
+    store("shm", "life");
+}
+
 /* For targets whose input is a list of steps, any of which makes sense: a fixed "random" list. */
 static void steps(const char *target, uint32_t count)
 {
@@ -555,6 +600,7 @@ int main(int argc, char **argv)
     virtqueue();
     virtio_small();
     pci();
+    shm();
     steps("virtio_blk", 6);
     steps("virtio_net", 6);
     gdb();

@@ -118,7 +118,7 @@ static const struct vh_seccomp_request requests[] = {
     REQUEST(KVM_SET_GSI_ROUTING, S | C | V | I),
     REQUEST(KVM_IRQFD, S | C | V | I),
     REQUEST(KVM_IOEVENTFD, S | C | V | I),
-    REQUEST(KVM_SET_USER_MEMORY_REGION, S | C | I),
+    REQUEST(KVM_SET_USER_MEMORY_REGION, S | C | V | I), /* V: a window is moved */
     REQUEST(KVM_CREATE_VM, S | I),
     REQUEST(KVM_CREATE_VCPU, S | I),
     REQUEST(KVM_CREATE_IRQCHIP, S | I),

@@ -12,6 +12,7 @@
 #include "monitor/monitor.h"
 #include "snapshot_files.h"
 #include "vmmhpc_devices.h"
+#include "vmmhpc_shm.h"
 
 #define FILES_MAX 6u
 #define PINS_MAX 8192u
@@ -266,6 +267,18 @@ static int32_t add_pmem(struct vh_monitor *monitor, struct vh_wire *in, uint32_t
     return status;
 }
 
+static int32_t add_shm(struct vh_monitor *monitor, struct vh_wire *in, uint32_t *id,
+                       struct vmmhpc_error *err)
+{
+    struct vmmhpc_shm config = {.size = sizeof(config), .fd = vh_get_fd(in)};
+    int32_t status =
+        vh_wire_done(in) ? vmmhpc_add_shm(monitor->vm, &config, id, err) : nonsense(in, err);
+    if (config.fd >= 0) {
+        (void)close(config.fd);
+    }
+    return status;
+}
+
 static int32_t add_generation(struct vh_monitor *monitor, struct vh_wire *in,
                               struct vmmhpc_error *err)
 {
@@ -339,6 +352,8 @@ static int32_t with_machine(struct vh_monitor *monitor, struct vh_wire *in, uint
         return add_vsock(monitor, in, id, err);
     case VH_REQUEST_ADD_PMEM:
         return add_pmem(monitor, in, id, err);
+    case VH_REQUEST_ADD_SHM:
+        return add_shm(monitor, in, id, err);
     case VH_REQUEST_ADD_GENERATION:
         return add_generation(monitor, in, err);
     case VH_REQUEST_LOAD: {

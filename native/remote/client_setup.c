@@ -295,6 +295,22 @@ int32_t vh_remote_add_pmem(struct vmmhpc *vm, const struct vmmhpc_pmem *config, 
     return finish(vm, VH_REQUEST_ADD_PMEM, &request, id, err);
 }
 
+int32_t vh_remote_add_shm(struct vmmhpc *vm, const struct vmmhpc_shm *config, uint32_t *id,
+                          struct vmmhpc_error *err)
+{
+    struct request request;
+    if (config->fd < 0 || fcntl(config->fd, F_GETFD) < 0) {
+        return vh_fail(err, VMMHPC_E_INVALID, EBADF, (uint64_t)(uint32_t)config->fd,
+                       "cannot use descriptor %d for a channel", config->fd);
+    }
+    int32_t status = request_new(&request, err);
+    if (status != VMMHPC_OK) {
+        return status;
+    }
+    vh_put_fd(&request.wire, config->fd);
+    return finish(vm, VH_REQUEST_ADD_SHM, &request, id, err);
+}
+
 int32_t vh_remote_add_plain(struct vmmhpc *vm, enum vh_remote_plain device, uint32_t *id,
                             struct vmmhpc_error *err)
 {

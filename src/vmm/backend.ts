@@ -49,6 +49,7 @@ export const FEATURES = [
   "nic:user",
   "nic:vhost",
   "pmem",
+  "shm",
   "rng",
   "balloon",
   "vsock",

@@ -8,6 +8,8 @@ import { ArgumentError, V3mError } from "../errors.js";
 import * as native from "../ffi/devices.js";
 import type { MachineHandle } from "../ffi/machine.js";
 import { raw } from "../ffi/raw.js";
+import { addShm } from "../ffi/shm.js";
+import { planShm } from "./channel.js";
 import type { DeviceOptions, DiskOptions, HvcOptions, NetOptions, PmemOptions } from "./devices.js";
 import { whole } from "./options.js";
 import { startPasst } from "./passt.js";
@@ -175,6 +177,8 @@ export interface DevicePlan {
   readonly balloon: boolean;
   readonly vsock: bigint | undefined;
   readonly pmem: readonly PmemOptions[];
+  /** Each takes its place when it is called: a descriptor, the caller's. */
+  readonly shm: readonly (() => Promise<number>)[];
   readonly generationId: Uint8Array | undefined;
 }
 
@@ -192,6 +196,7 @@ export function planDevices(options: DeviceOptions): DevicePlan {
       path: filePath(file.path, `pmem ${index}`),
       readOnly: file.readOnly === true,
     })),
+    shm: (options.shm ?? []).map(planShm),
     generationId: id === undefined ? undefined : generationId(id),
   };
 }
@@ -242,6 +247,14 @@ export class AttachedDevices {
     if (plan.vsock !== undefined) native.addVsock(vm, plan.vsock);
     for (const { path, readOnly } of plan.pmem) {
       native.addPmem(vm, path, readOnly === true);
+    }
+    for (const join of plan.shm) {
+      const fd = await join();
+      try {
+        addShm(vm, fd);
+      } finally {
+        raw.close(fd);
+      }
     }
     if (plan.generationId !== undefined) native.addGenerationId(vm, plan.generationId);
   }

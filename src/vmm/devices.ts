@@ -6,6 +6,7 @@
 import * as native from "../ffi/devices.js";
 import type { MachineHandle } from "../ffi/machine.js";
 import { raw } from "../ffi/raw.js";
+import type { ShmOptions } from "./channel.js";
 import { whole } from "./options.js";
 import type { PortForward } from "./passt.js";
 
@@ -101,6 +102,8 @@ export interface DeviceOptions {
   /** Sockets between host and guest: the guest's context id, 3 to 2^32 - 2, unique on the host. */
   readonly vsock?: number;
   readonly pmem?: readonly PmemOptions[];
+  /** Places in channels of shared memory between machines. */
+  readonly shm?: readonly ShmOptions[];
   /**
    * A VM generation ID: 16 bytes, or `random`. The guest reseeds its random numbers when
    * `Machine.setGenerationId` changes it.

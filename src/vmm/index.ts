@@ -10,6 +10,13 @@
 export { type DiskBoot, type DiskBootOptions, diskBoot } from "../disk/index.js";
 export * from "../errors.js";
 export * from "./backend.js";
+export {
+  Channel,
+  type ChannelOptions,
+  type DirectoryChannelPlace,
+  type OwnChannelPlace,
+  type ShmOptions,
+} from "./channel.js";
 export * from "./device.js";
 export {
   Balloon,

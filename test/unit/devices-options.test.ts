@@ -28,6 +28,8 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(work, { recursive: true }));
 
+const shm = { directory: "/c", peers: 2, areaBytes: 4096, peer: 0 };
+
 describe("device options", () => {
   it("are none by default", () => {
     expect(planDevices({})).toEqual({
@@ -38,6 +40,7 @@ describe("device options", () => {
       balloon: false,
       vsock: undefined,
       pmem: [],
+      shm: [],
       generationId: undefined,
     });
   });
@@ -111,6 +114,11 @@ describe("device options", () => {
     ["a vsock for all", { vsock: 2 ** 32 - 1 }, "the context id is too large"],
     ["columns beyond 16 bits", { hvc: { columns: 65536 } }, "hvc: columns is too large"],
     ["an hvc on a negative descriptor", { hvc: { inFd: -1 } }, "hvc: the descriptor to read from"],
+    ["a place in a channel of one", { shm: [{ ...shm, peers: 1 }] }, "shm 0: the number of peers"],
+    ["a place that a channel has not", { shm: [{ ...shm, peer: 2 }] }, "shm 0: the peer"],
+    ["one seen by a stranger", { shm: [{ ...shm, visibleTo: [1, 9] }] }, "shm 0: a peer to be seen by"],
+    ["an area of odd size", { shm: [{ ...shm, areaBytes: 5000 }] }, "shm 0: the size of an area"],
+    ["a channel nowhere", { shm: [{ ...shm, directory: "" }] }, "shm 0: no directory"],
     ["pmem without a path", { pmem: [{ path: "" }] }, "pmem 0: no path"],
     ["a short generation ID", { generationId: new Uint8Array(15) }, "16 bytes"],
     ["a generation ID in words", { generationId: "new" as "random" }, "16 bytes"],

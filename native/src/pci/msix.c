@@ -88,8 +88,8 @@ static void update(struct vh_pci_device *device, uint32_t index)
     struct vh_msix *msix = &device->msix;
     struct vh_msix_vector *vector = &msix->vectors[index];
     const uint32_t *entry = msix->table[index];
-    bool open =
-        atomic_load(&msix->enabled) && !msix->function_masked && (entry[3] & VECTOR_MASKED) == 0;
+    bool open = atomic_load(&msix->enabled) && !msix->function_masked && !msix->held &&
+                (entry[3] & VECTOR_MASKED) == 0;
     if (open) {
         uint64_t address = (uint64_t)entry[1] << 32 | entry[0];
         /* Where KVM refuses the message there is nobody to tell: the interrupt stays pending. */

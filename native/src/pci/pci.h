@@ -79,6 +79,7 @@ struct vh_msix {
     uint32_t bar;
     uint32_t capability; /* its offset in configuration space */
     bool function_masked;
+    bool held; /* the device sends nothing now: as if all vectors were masked */
     atomic_bool enabled;
     uint32_t (*table)[4]; /* address, upper address, data, control (PCI 3.0, 6.8.2) */
     struct vh_msix_vector *vectors;

@@ -18,6 +18,7 @@ export function featuresOf(definition: VmDefinition): Feature[] {
     ...nics.map((nic) => `nic:${nic.type}` as const),
     nics.some((nic) => nic.type !== "user" && nic.vhost) && "nic:vhost",
     definition.pmem.length > 0 && "pmem",
+    definition.shm.length > 0 && "shm",
     definition.balloon && "balloon",
     definition.vsock !== undefined && "vsock",
     definition.generationId !== undefined && "generation-id",

@@ -8,7 +8,16 @@ import type { Problems } from "./problems.js";
 import { type ImageLookup, namedImage } from "./resolve-image.js";
 import { resolveNics } from "./resolve-nics.js";
 import type { DefinitionInput } from "./schema.js";
-import type { NatRange, VmBoot, VmDefinition, VmDisk, VmMemory, VmModule, VmTopology } from "./types.js";
+import type {
+  NatRange,
+  VmBoot,
+  VmDefinition,
+  VmDisk,
+  VmMemory,
+  VmModule,
+  VmShm,
+  VmTopology,
+} from "./types.js";
 import { parseBytes, parseMs, SIZE_HELP, TIME_HELP } from "./units.js";
 
 export interface ResolveOptions {
@@ -29,11 +38,14 @@ const DEFAULTS = {
   memory: 128 * 2 ** 20,
   scrollback: 256 * 2 ** 10,
   stopTimeoutMs: 30_000,
+  shmPeers: 2,
+  shmSize: 2 ** 20,
 } as const;
 
 const PAGE = 4096;
 const MIN_MEMORY = 2 ** 20;
 const SECTOR = 512;
+const SHM_MOST = 2 ** 30;
 
 class Resolver {
   readonly #input: DefinitionInput;
@@ -176,6 +188,25 @@ class Resolver {
     };
   }
 
+  #shm(input: NonNullable<DefinitionInput["shm"]>[number], index: number): VmShm {
+    const peers = input.peers ?? DEFAULTS.shmPeers;
+    const ids: [number, Path][] = [[input.peer, ["shm", index, "peer"]]];
+    input.visibleTo?.forEach((id, i) => {
+      ids.push([id, ["shm", index, "visibleTo", i]]);
+    });
+    for (const [id, path] of ids) {
+      if (id >= peers) {
+        this.#problems.add(path, `${id} is not one of ${peers} peers`, `0 to ${peers - 1}, or more peers`);
+      }
+    }
+    const size =
+      input.size === undefined
+        ? DEFAULTS.shmSize
+        : this.#size(input.size, ["shm", index, "size"], PAGE, "4 KiB");
+    if (size > SHM_MOST) this.#problems.add(["shm", index, "size"], "more than 1 GiB", SIZE_HELP);
+    return { channel: input.channel, peer: input.peer, peers, size, visibleTo: input.visibleTo ?? "all" };
+  }
+
   #module(input: NonNullable<DefinitionInput["modules"]>[number]): VmModule {
     const module = typeof input === "string" ? { path: input } : input;
     return {
@@ -219,6 +250,12 @@ class Resolver {
       "name",
       modules.map((module) => module.name),
     );
+    const shm = (input.shm ?? []).map((place, index) => this.#shm(place, index));
+    this.#distinct(
+      "shm",
+      "channel",
+      shm.map(({ channel }) => channel),
+    );
     const context = { uuid, takenRanges: this.#options.takenRanges ?? [], problems: this.#problems };
     const scrollback = input.console?.scrollback;
     return {
@@ -241,6 +278,7 @@ class Resolver {
           ? { path: this.#path(pmem), readOnly: false }
           : { path: this.#path(pmem.path), readOnly: pmem.readOnly ?? false },
       ),
+      shm,
       console: {
         scrollback:
           scrollback === undefined

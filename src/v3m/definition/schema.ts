@@ -151,6 +151,18 @@ const pmem = z.union([
   }),
 ]);
 
+const shm = z.strictObject({
+  channel: identifier().describe("the same name in all VMs of the channel"),
+  peer: z.int().min(0).max(63).describe("this VM's id in it"),
+  peers: z.int().min(2).max(64).optional().describe("the same in all its VMs; default 2"),
+  size: size().optional().describe("of the area that each peer writes, the same in all its VMs; default 1M"),
+  visibleTo: z
+    .array(z.int().min(0).max(63))
+    .max(64)
+    .optional()
+    .describe("ids of those that may read its area and ring its doorbells; default: all"),
+});
+
 const module = z.union([
   path(),
   z.strictObject({
@@ -203,6 +215,7 @@ export const definitionSchema = z
     cdrom: path().optional().describe("ISO image, or drive"),
     nics: z.array(nic).max(32).optional(),
     pmem: z.array(pmem).max(32).optional(),
+    shm: z.array(shm).max(8).optional().describe("shared memory with other VMs"),
     console: z
       .strictObject({
         scrollback: size().optional().describe("output kept for those who attach later; default 256K"),

@@ -155,6 +155,20 @@ export interface VmConsole {
   readonly log?: string;
 }
 
+/** A place in a channel of shared memory between VMs of one store. */
+export interface VmShm {
+  /** Name of the channel, the same in all its VMs. */
+  readonly channel: string;
+  /** This VM's id in it. */
+  readonly peer: number;
+  /** 2 to 64, the same in all its VMs. */
+  readonly peers: number;
+  /** Bytes of each peer's area, a multiple of 4 KiB, the same in all its VMs. */
+  readonly size: number;
+  /** Ids of those that may read its area and ring its doorbells. */
+  readonly visibleTo: "all" | readonly number[];
+}
+
 export interface VmPmem {
   /** A file of a multiple of 2 MiB. */
   readonly path: string;
@@ -210,6 +224,7 @@ export interface VmDefinition {
   readonly cdrom?: string;
   readonly nics: readonly VmNic[];
   readonly pmem: readonly VmPmem[];
+  readonly shm: readonly VmShm[];
   readonly console: VmConsole;
   readonly rng: boolean;
   readonly balloon: boolean;

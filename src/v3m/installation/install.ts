@@ -34,6 +34,7 @@ function machineOf(type: string, source: CdromSource, disk: string, boot: VmBoot
     disks: [{ id: "disk0", path: disk, format: source.format, readOnly: false, direct: false }],
     cdrom: source.from,
     pmem: [],
+    shm: [],
     modules: [],
     // Whether it powers off or reboots, it is done.
     onReset: "stop",

@@ -45,6 +45,7 @@ function inexpressible(input: DefinitionInput, vm: VmDefinition): [path: string,
     refuse(`nics[${i}].tap`, tap && !(nic.type === "TUN/TAP" && nic.address === undefined));
   });
   refuse("pmem", vm.pmem.length > 0);
+  refuse("shm", vm.shm.length > 0);
   refuse("console", input.console !== undefined);
   refuse("rng", !vm.rng);
   refuse("balloon", vm.balloon);

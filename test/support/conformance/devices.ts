@@ -170,6 +170,19 @@ export const DEVICES: readonly Check[] = [
     },
   },
   {
+    feature: "shm",
+    name: "the guest has the device, and the window is as large as its channel",
+    async run(world) {
+      const { shell } = await world.guest();
+      const found = "for d in /sys/bus/pci/devices/*; do [ $(cat $d/vendor) = 0x110a ] && echo $d; done";
+      const device = await shell.sh(found);
+      expect(await shell.sh(`cat ${device}/device ${device}/class`)).toBe("0x4106\n0xff0000");
+      // The window: a table and two areas of 1 MiB, to the next power of two.
+      const [start, end] = (await shell.sh(`sed -n 3p ${device}/resource`)).split(" ");
+      expect(Number(end) - Number(start) + 1).toBe(4 * MIB);
+    },
+  },
+  {
     feature: "rng",
     name: "the guest gets random numbers from it",
     async run(world) {

@@ -50,6 +50,8 @@ function asking(feature: Feature, world: World): Partial<VmDefinition> | undefin
       return { nics: [{ type: "TUN/TAP", ...tap, vhost: true }] };
     case "pmem":
       return { pmem: [{ path: image, readOnly: false }] };
+    case "shm":
+      return { shm: [{ channel: "conformance", peer: 0, peers: 2, size: MIB, visibleTo: "all" }] };
     case "rng":
       return { rng: true };
     case "balloon":

@@ -25,6 +25,7 @@ const MODULES = [
 const LEAN_MODULES = ["virtio_net", "vmw_vsock_virtio_transport"];
 
 /** The module of examples/, as a definition names it. */
+const SHM = { channel: "conformance", peer: 0, peers: 2, size: MIB, visibleTo: "all" } as const;
 const TALLY = {
   name: "tally",
   path: join(packageRoot(), "native/build/release/tally.so"),
@@ -45,6 +46,7 @@ export const PLAIN: VmDefinition = {
   disks: [],
   nics: [],
   pmem: [],
+  shm: [],
   console: { scrollback: MIB },
   rng: false,
   balloon: false,
@@ -203,6 +205,7 @@ export class World {
       type: this.backend.type,
       boot: await this.linux(LEAN_MODULES),
       nics: this.#nics().filter(({ type }) => type === "VLAN"),
+      shm: this.can("shm") ? [SHM] : [],
       ...this.#hugePages(),
       ...this.#vsock(),
     };

@@ -42,6 +42,7 @@ export function capabilities(kind: QemuKind): CapabilityMatrix {
     "nic:user": YES,
     "nic:vhost": YES,
     pmem: YES,
+    shm: no("the channel's device is VMM-HPC's own"),
     rng: YES,
     balloon: YES,
     vsock: YES,

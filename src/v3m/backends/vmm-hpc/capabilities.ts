@@ -39,6 +39,7 @@ export const CAPABILITIES: CapabilityMatrix = {
   "nic:user": YES,
   "nic:vhost": YES,
   pmem: YES,
+  shm: YES,
   rng: YES,
   balloon: YES,
   vsock: YES,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From a definition to what the monitor makes: a machine's options. */
 import { stat } from "node:fs/promises";
+import { join } from "node:path";
 import { diskBoot } from "../../../disk/index.js";
 import type { OperationOptions } from "../../../vmm/backend.js";
 import type { DiskOptions, MachineOptions, MonitorOptions, NetOptions } from "../../../vmm/index.js";
@@ -86,10 +87,14 @@ async function bootOptions(
   };
 }
 
-/** @param taps open taps in the order of their NICs */
+/**
+ * @param taps open taps in the order of their NICs
+ * @param channels directory of the store's channels of shared memory
+ */
 export async function machineOptions(
   definition: VmDefinition,
   taps: readonly number[],
+  channels: string,
 ): Promise<MachineOptions> {
   const { cpus, topology, pin, memory, cdrom, generationId, vsock, kvm } = definition;
   const fds = [...taps];
@@ -116,6 +121,13 @@ export async function machineOptions(
     disks,
     nets: definition.nics.map((nic) => netOptions(nic, fds)),
     pmem: definition.pmem,
+    shm: definition.shm.map(({ channel, peer, peers, size, visibleTo }) => ({
+      directory: join(channels, channel),
+      peer,
+      peers,
+      areaBytes: size,
+      visibleTo,
+    })),
     rng: definition.rng,
     balloon: definition.balloon,
     powerButton: true,

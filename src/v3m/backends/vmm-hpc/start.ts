@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From a definition to a machine in its monitor, or to nothing at all. */
 import { mkdir, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { OperationOptions } from "../../../vmm/backend.js";
 import type { MachineOptions, MonitorOptions } from "../../../vmm/index.js";
 import { Machine } from "../../../vmm/machine.js";
@@ -15,6 +15,9 @@ export interface Directories {
   readonly state: string;
   readonly runtime: string;
 }
+
+/** Of the store's channels of shared memory, beside its machines': no machine's name begins with a dot. */
+export const channelDirectory = (runtime: string) => join(dirname(runtime), ".ch");
 
 const STEPS = 3;
 
@@ -47,7 +50,8 @@ export async function startMachine(
     await prepareDisks(definition, made, signal === undefined ? {} : { signal });
     taps = await openTaps(definition.nics, signal === undefined ? {} : { signal });
     step(1);
-    machine = await make(await machineOptions(definition, taps.fds), monitorOptions(definition, runtime));
+    const options = await machineOptions(definition, taps.fds, channelDirectory(runtime));
+    machine = await make(options, monitorOptions(definition, runtime));
     step(2);
     const { pid } = machine.monitorInfo();
     await recordMonitor(runtime, pid);
