@@ -30,7 +30,10 @@ export interface Forks {
   readonly rows: readonly ForkRow[];
 }
 
-/** Bytes that are private to this process within [from, to). */
+/**
+ * Bytes within [from, to) that are copies of this mapping's own. Not what is only mapped here and nowhere else: that is in
+ * the file, and the other clones', too.
+ */
 function privateWithin(ranges: readonly { readonly from: bigint; readonly to: bigint }[]): number {
   let counts = false;
   let bytes = 0;
@@ -39,7 +42,7 @@ function privateWithin(ranges: readonly { readonly from: bigint; readonly to: bi
     if (head !== null) {
       const at = BigInt(`0x${head[1]}`);
       counts = ranges.some(({ from, to }) => at >= from && at < to);
-    } else if (counts && /^Private_(Clean|Dirty):/.test(line)) {
+    } else if (counts && /^Anonymous:/.test(line)) {
       bytes += Number(/\d+/.exec(line)?.[0]) * 1024;
     }
   }
