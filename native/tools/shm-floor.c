@@ -74,8 +74,9 @@ int main(int argc, char **argv)
         return fail("memory");
     }
     uint8_t *shared = mmap(NULL, 2 * area, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    void *private_memory = calloc(1, area);
-    if (shared == MAP_FAILED || private_memory == NULL) {
+    void *private_memory =
+        mmap(NULL, area, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED || private_memory == MAP_FAILED) {
         return fail("memory");
     }
     pid_t child = fork();
