@@ -20,10 +20,8 @@ void vh_shm_link_state(struct vh_shm *shm)
     if (shm->lost) {
         return;
     }
-    bool sent = shm->state == shm->state_sent;
-    if (!sent && vh_shm_send(shm->link.fd, &message, NULL, 0) == 0) {
+    if (shm->state != shm->state_sent && vh_shm_send(shm->link.fd, &message, NULL, 0) == 0) {
         shm->state_sent = shm->state;
-        sent = true;
     }
     watch(shm); /* where the server is slow the I/O thread tries again */
 }

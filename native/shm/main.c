@@ -48,9 +48,12 @@ static bool parse(int argc, char **argv, struct options *options)
         uint64_t value = 0;
         if (strcmp(argv[i], "--dir") == 0) {
             options->directory = argv[i + 1];
-        } else if (!number(argv[i + 1], INT32_MAX, &value)) {
+            continue;
+        }
+        if (!number(argv[i + 1], INT32_MAX, &value)) {
             return false;
-        } else if (strcmp(argv[i], "--peers") == 0) {
+        }
+        if (strcmp(argv[i], "--peers") == 0) {
             options->config.peers = (uint32_t)value;
         } else if (strcmp(argv[i], "--area") == 0) {
             options->config.area_bytes = value;

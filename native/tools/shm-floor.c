@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The floor of `npm run bench:shm`: two processes of the host pass messages by shared memory, by the
- * same instructions as guests do (firmware/payloads/pingpong.inc), each on a CPU of its own.
+ * The floor of `npm run bench:shm`: two processes of the host pass messages by shared memory, by
+ * the same instructions as guests do (firmware/payloads/pingpong.inc), each on a CPU of its own.
  *
  *   shm-floor PINGPONG COUNT BYTES [CPU CPU]     prints ticks of the TSC for COUNT messages
  */
@@ -38,8 +38,7 @@ static int fail(const char *what)
 static void *load(const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    void *code =
-        mmap(NULL, CODE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *code = mmap(NULL, CODE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (fd < 0 || code == MAP_FAILED || read(fd, code, CODE_BYTES) <= 0 ||
         mprotect(code, CODE_BYTES, PROT_READ | PROT_EXEC) != 0) {
         return NULL;
@@ -75,8 +74,9 @@ int main(int argc, char **argv)
         return fail("memory");
     }
     uint8_t *shared = mmap(NULL, 2 * area, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    void *private_memory = calloc(1, area);
-    if (shared == MAP_FAILED || private_memory == NULL) {
+    void *private_memory =
+        mmap(NULL, area, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED || private_memory == MAP_FAILED) {
         return fail("memory");
     }
     pid_t child = fork();

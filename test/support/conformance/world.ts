@@ -205,7 +205,6 @@ export class World {
       type: this.backend.type,
       boot: await this.linux(LEAN_MODULES),
       nics: this.#nics().filter(({ type }) => type === "VLAN"),
-      shm: this.can("shm") ? [SHM] : [],
       ...this.#hugePages(),
       ...this.#vsock(),
     };
@@ -233,6 +232,7 @@ export class World {
       rng: this.can("rng"),
       balloon: this.can("balloon"),
       pmem: this.can("pmem") ? [{ path: this.#blank("pmem", 4 * MIB), readOnly: false }] : [],
+      shm: this.can("shm") ? [SHM] : [],
       ...this.#hugePages(),
       ...this.#vsock(),
       ...(this.can("topology") ? { topology: { sockets: 1, coresPerSocket: 2, threadsPerCore: 1 } } : {}),

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * `npm run bench:shm`: messages between two guests by a channel, beside two processes of this host by shared memory,
+ * both by the same instructions (firmware/payloads/pingpong.inc) in user mode, each on a CPU of its own. Alternated in
+ * one run. Where guests' user mode runs natively: on any usable /dev/kvm, but not in an emulated machine.
+ */
+import { execFileSync } from "node:child_process";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { packageRoot } from "../src/package-root.js";
+import { Channel, hostFacts, Machine } from "../src/vmm/index.js";
+import { finish, guest } from "../test/support/machines.js";
+import { environment } from "./lib/environment.js";
+import { readOptions } from "./lib/options.js";
+import { Results } from "./lib/results.js";
+import { describe, picture, type Row, type ShmResult } from "./shm/result.js";
+
+const USAGE = `usage: npm run bench:shm -- [--rounds N | --quick] [--results DIR]
+  --rounds N     alternated rounds, after one that warms up (default 20)
+  --quick        3 rounds
+  --results DIR  where bench-shm.json and bench-shm.svg go (default: results)
+`;
+const MIB = 2 ** 20;
+const ROUNDS = 20;
+const MODE_MEASURE = 3;
+const CODE = join(packageRoot(), "firmware/build/pingpong.host");
+const FLOOR = join(packageRoot(), "native/build/release/shm-floor");
+
+/** What is measured: 8 bytes are the number that every message has. */
+const SIZES = [
+  { bytes: 8, data: 0, messages: 100_000 },
+  { bytes: MIB, data: MIB, messages: 100 },
+] as const;
+type Size = (typeof SIZES)[number];
+
+/** Ticks of all messages between two guests. */
+async function guests({ data, messages }: Size): Promise<number> {
+  using channel = Channel.create({ peers: 2, areaBytes: 2 * MIB });
+  const make = (peer: number) =>
+    Machine.create(
+      guest(
+        "shm",
+        { mode: MODE_MEASURE, count: messages, bytes: data },
+        { pin: [peer], shm: [{ channel, peer }] },
+      ),
+    );
+  await using first = await make(0);
+  await using second = await make(1);
+  const [run] = await Promise.all([finish(first), finish(second)]);
+  const ticks = Number(/shm: ticks (\d+)\n/.exec(run.output)?.[1]);
+  if (!(ticks > 0)) throw new Error(`the guest said ${JSON.stringify(run.output)}`);
+  return ticks;
+}
+
+/** Likewise between two processes. */
+function host({ data, messages }: Size): number {
+  return Number(execFileSync(FLOOR, [CODE, `${messages}`, `${data}`, "0", "1"], { encoding: "utf8" }).trim());
+}
+
+const options = readOptions(USAGE, []);
+const rounds = options.args.some((arg) => arg.startsWith("--rounds") || arg === "--quick")
+  ? options.rounds
+  : ROUNDS;
+if (cpus().length < 2) {
+  process.stderr.write("bench:shm needs two CPUs: each side polls\n");
+  process.exit(1);
+}
+const results = new Results(options.results, "shm");
+const tscKHz = Number(hostFacts().tsc_khz);
+const rows = SIZES.map(({ bytes, messages }) => ({
+  bytes,
+  messages,
+  guests: [] as number[],
+  host: [] as number[],
+}));
+for (let round = 0; round <= rounds; round++) {
+  for (const [index, size] of SIZES.entries()) {
+    const nanoseconds = (ticks: number) => (ticks * 1e6) / tscKHz / size.messages;
+    const measured: Partial<Record<"guests" | "host", number>> = {};
+    for (const who of round % 2 === 0 ? (["guests", "host"] as const) : (["host", "guests"] as const)) {
+      measured[who] = nanoseconds(who === "guests" ? await guests(size) : host(size));
+    }
+    if (round > 0) {
+      rows[index]?.guests.push(measured.guests ?? Number.NaN);
+      rows[index]?.host.push(measured.host ?? Number.NaN);
+    }
+  }
+}
+const result: ShmResult = {
+  schema: "v3m-bench-shm/1",
+  machine: environment(),
+  rounds,
+  tscKHz,
+  rows: rows satisfies readonly Row[],
+};
+results.writeJson(result);
+results.writeSvg(picture(result));
+process.stdout.write(`${describe(result)}\n\n${results.path("json")}\n${results.path("svg")}\n`);

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The result of the benchmark of channels of shared memory: its type, and how people see it. */
+import type { Environment } from "../lib/environment.js";
+import { short, summarize } from "../lib/statistics.js";
+import { plot } from "../lib/svg.js";
+import { table } from "../lib/table.js";
+
+export interface Row {
+  /** Bytes of each message. */
+  readonly bytes: number;
+  /** Round trips of each measurement. */
+  readonly messages: number;
+  /** Nanoseconds from one message to the next, there and back: of each round. */
+  readonly guests: readonly number[];
+  readonly host: readonly number[];
+}
+
+export interface ShmResult {
+  readonly schema: "v3m-bench-shm/1";
+  readonly machine: Environment;
+  readonly rounds: number;
+  /** By which ticks became time. */
+  readonly tscKHz: number;
+  readonly rows: readonly Row[];
+}
+
+/** Latency of 8 bytes at most so many times the host's; bandwidth of 1 MiB at least so much of it. */
+export const GOALS = { latency: 1.15, bandwidth: 0.95 } as const;
+
+const isBandwidth = ({ bytes }: Row) => bytes > 8;
+
+/** Latency: one way, nanoseconds. Bandwidth: of data in one direction, MB/s. */
+const value = (row: Row, nanoseconds: number) =>
+  isBandwidth(row) ? (row.bytes * 1000) / nanoseconds : nanoseconds / 2;
+
+export function ratio(row: Row): number {
+  return value(row, summarize(row.guests).median) / value(row, summarize(row.host).median);
+}
+
+const met = (row: Row) => (isBandwidth(row) ? ratio(row) >= GOALS.bandwidth : ratio(row) <= GOALS.latency);
+
+export function describe(result: ShmResult): string {
+  const rows = result.rows.map((row) => {
+    const show = (all: readonly number[]) => {
+      const { median, min, max } = summarize(all.map((nanoseconds) => value(row, nanoseconds)));
+      return `${short(median)} (${short(min)}-${short(max)})`;
+    };
+    const goal = isBandwidth(row) ? `at least ${GOALS.bandwidth}` : `at most ${GOALS.latency}`;
+    return [
+      isBandwidth(row) ? `${row.bytes / 2 ** 20} MiB, MB/s` : `${row.bytes} B, one way, ns`,
+      show(row.guests),
+      show(row.host),
+      ratio(row).toFixed(3),
+      `${goal}: ${met(row) ? "met" : "MISSED"}`,
+    ];
+  });
+  return table(["", "two guests", "two processes", "ratio", "goal"], rows);
+}
+
+export function picture(result: ShmResult): string {
+  return plot(
+    "Messages by shared memory",
+    result.rows.map((row) => ({
+      title: isBandwidth(row) ? "1 MiB messages (more is better)" : "8 bytes, one way (less is better)",
+      unit: isBandwidth(row) ? "MB/s" : "ns",
+      bars: [
+        { label: "two guests, shm", values: row.guests.map((n) => value(row, n)), own: true },
+        { label: "two host processes", values: row.host.map((n) => value(row, n)), own: false },
+      ],
+    })),
+    `${result.machine.date.slice(0, 10)}, ${result.machine.cpu}, medians of ${result.rounds} rounds`,
+  );
+}
