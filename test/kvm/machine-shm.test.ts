@@ -163,8 +163,9 @@ suite("shm", { needs: ["kvm"] }, () => {
     "machines in jailed monitors meet in a channel of a directory's",
     async () => {
       const directory = join(work, "channel");
+      const count = roundsOf(20, 500, 500);
       const member = (peer: number, peers = 2): MachineOptions =>
-        guest("shm", { count: 500 }, { shm: [{ directory, peers, areaBytes: AREA, peer }] });
+        guest("shm", { count }, { shm: [{ directory, peers, areaBytes: AREA, peer }] });
       const echo = await Machine.spawn(member(1), { directory: place.directory() });
       const b = await start(echo);
       await b.transcript.until("shm: here\n");
@@ -174,7 +175,7 @@ suite("shm", { needs: ["kvm"] }, () => {
       });
       const ping = await Machine.spawn(member(0), { directory: place.directory() });
       const a = await start(ping);
-      expect(await a.transcript.ended).toContain("shm: messages 500\nshm: ok\n");
+      expect(await a.transcript.ended).toContain(`shm: messages ${count}\nshm: ok\n`);
       expect(await b.transcript.ended).toMatch(/shm: ok\n$/);
       for (const machine of [echo, ping]) {
         await machine.quit().catch(() => {});
