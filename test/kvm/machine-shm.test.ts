@@ -74,7 +74,11 @@ suite("shm", { needs: ["kvm"] }, () => {
       control[0] = 1n;
       while (control[1] === 0n) await sleep(1);
       const after = await quiet();
-      expect(after).toEqual(before);
+      for (const [i, { runs, guest }] of after.entries()) {
+        expect(runs).toBe(before[i]?.runs);
+        // A vCPU that a host's interrupt has just thrown out is counted as that a moment later.
+        expect(Math.abs(guest - (before[i]?.guest ?? -1))).toBeLessThanOrEqual(1);
+      }
       control[2] = 1n;
       expect(await a.transcript.ended).toContain(`shm: messages ${count}\nshm: ok\n`);
       expect(await b.transcript.ended).toMatch(/shm: ok\n$/);

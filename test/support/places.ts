@@ -74,11 +74,6 @@ export const EXCLUSIONS: readonly Exclusion[] = [
   },
   {
     place: "amd",
-    match: /^test\/kvm\/machine-shm.* > machines in jailed monitors meet/,
-    reason: "does not end there, for a reason that has not been found: see docs/reference/shm.md",
-  },
-  {
-    place: "amd",
     match: /^test\/nested\/(conformance-lies|qemu-)/,
     reason: "QEMU emulates: it does so on this computer too",
   },
