@@ -115,8 +115,15 @@ THE_END         equ -1          ; the last message
         mov     rcx, THE_END
         mov     [rax], rcx
         cmp     qword PARAM(0), 1
-        jne     .end
+        jne     .heard
         call    ring
+.heard: mov     r9, [theirs]            ; who leaves takes the last message along: wait for its answer
+.again: pause
+        mov     rax, [r9]
+        test    rax, rax                ; the partner has left
+        jz      .end
+        cmp     rax, THE_END
+        jne     .again
 .end:   PASS
 
 ; rbx messages to the partner, each after its answer to the one before.
