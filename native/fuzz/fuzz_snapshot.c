@@ -32,6 +32,7 @@ static struct vmmhpc *machine(void)
 {
     struct vmmhpc *vm = machine_rig_new(1);
     MUST(pthread_mutex_init(&vm->uart.lock, NULL) == 0);
+    MUST(pthread_mutex_init(&vm->console_lock, NULL) == 0);
     for (int i = 0; i < 2; i++) {
         MUST(machine_rig_echo(vm) != NULL);
     }

@@ -27,6 +27,9 @@ void vh_snap_save_uart(struct vmmhpc *vm, struct vh_snap_writer *writer)
     if ((vm->flags & VMMHPC_FLAG_NO_UART) != 0) {
         return;
     }
+    /* The I/O thread hands bytes to the reader before it takes them out of the ring: between the
+       two they would be saved although they have been read, and be said again. */
+    (void)pthread_mutex_lock(&vm->console_lock);
     (void)pthread_mutex_lock(&uart->lock);
     struct saved_uart saved = {
         .ier = uart->ier,
@@ -50,6 +53,7 @@ void vh_snap_save_uart(struct vmmhpc *vm, struct vh_snap_writer *writer)
         saved.tx[i] = uart->tx[(uart->tx_head + i) % VH_UART_TX_RING];
     }
     (void)pthread_mutex_unlock(&uart->lock);
+    (void)pthread_mutex_unlock(&vm->console_lock);
     vh_snap_section(writer, VH_SNAP_UART, 0, &saved, sizeof(saved));
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Snapshots of machines without KVM: what comes back, and what is refused. */
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ static struct vmmhpc *machine(struct vh_virtio **device)
 {
     struct vmmhpc *vm = machine_rig_new(4);
     (void)pthread_mutex_init(&vm->uart.lock, NULL);
+    (void)pthread_mutex_init(&vm->console_lock, NULL);
     *device = machine_rig_echo(vm);
     CHECK(*device != NULL);
     return vm;
@@ -285,6 +287,61 @@ TEST(snapshot_hostile_header)
     release(&rig);
 }
 
+/* Gives the reader a byte, lingers, and takes it out of the ring then: an I/O thread at its
+ * slowest. */
+struct slow_reader {
+    atomic_bool has_read;
+    atomic_bool is_saved;
+};
+
+static void pump_slowly(struct vmmhpc *vm)
+{
+    struct slow_reader *reader = vm->console.kept;
+    uint8_t byte = 0;
+    CHECK_EQ(vh_uart_peek(&vm->uart, &byte, 1), 1);
+    atomic_store(&reader->has_read, true);
+    for (int i = 0; i < 100 && !atomic_load(&reader->is_saved); i++) {
+        (void)poll(NULL, 0, 1);
+    }
+    vh_uart_consume(&vm->uart, 1);
+}
+
+static void *pump(void *vm)
+{
+    vh_console_pump(vm);
+    return NULL;
+}
+
+/* What a reader had before the snapshot is not said again after it. */
+TEST(snapshot_while_output_moves)
+{
+    struct rig rig = saved(true);
+    struct slow_reader reader = {0};
+    const struct vh_console_keeper keeper = {.pump = pump_slowly};
+    struct vmmhpc_stats_page stats = {0};
+    pthread_t thread;
+    rig.vm->console =
+        (struct vh_console){.in_fd = -1, .out_fd = -1, .keeper = &keeper, .kept = &reader};
+    rig.vm->stats = &stats;
+    CHECK_EQ(pthread_create(&thread, NULL, pump, rig.vm), 0);
+    while (!atomic_load(&reader.has_read)) {
+        (void)poll(NULL, 0, 1);
+    }
+    replace(rig.state_fd, NULL, 0);
+    replace(rig.memory_fd, NULL, 0);
+    CHECK_OK(vmmhpc_snapshot_write(rig.vm, rig.state_fd, rig.memory_fd, NULL, 0, &rig.err),
+             &rig.err);
+    atomic_store(&reader.is_saved, true);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    struct vh_virtio *device = NULL;
+    struct vmmhpc *vm = machine(&device);
+    CHECK_OK(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err);
+    uint8_t byte = 0;
+    CHECK_EQ(vh_uart_peek(&vm->uart, &byte, 1), 0);
+    machine_rig_free(vm);
+    release(&rig);
+}
+
 /* ------------------------------------------------------------------ clones */
 
 /* A machine with one network device, at the end of a wire. */
@@ -295,6 +352,7 @@ static struct vmmhpc *networked(uint8_t mac, int *far)
     struct vmmhpc_error err = {.size = sizeof(err)};
     struct vmmhpc *vm = machine_rig_new(4);
     (void)pthread_mutex_init(&vm->uart.lock, NULL);
+    (void)pthread_mutex_init(&vm->console_lock, NULL);
     CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
     const struct vmmhpc_net config = {.size = sizeof(config),
                                       .kind = VMMHPC_NET_LINK,
