@@ -50,7 +50,7 @@ interface Row {
 }
 
 interface SnapshotResult {
-  readonly schema: "v3m-bench-snapshot/2";
+  readonly schema: "v3m-bench-snapshot/3";
   readonly machine: Environment;
   readonly host: Environment | null;
   readonly rounds: number;
@@ -144,7 +144,7 @@ async function measureHere(): Promise<SnapshotResult> {
     const clones = options.flags.has(FORKS) ? MANY_CLONES : CLONES;
     const forks = await measureForks({ ...machine, initrd: networked }, clones, say);
     return {
-      schema: "v3m-bench-snapshot/2",
+      schema: "v3m-bench-snapshot/3",
       machine: environment(),
       host: null,
       rounds: options.rounds,

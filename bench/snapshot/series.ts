@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * What a restore costs: by the guest's RAM, when it touches next to nothing, and by what it touches. The guest has the same
- * data in a file in memory each time; how much of it is read after the restore is what varies.
+ * data in a file in memory each time; how much of it is read after the restore is what varies. And what it costs where the
+ * snapshot is compressed.
  */
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Machine, type MachineOptions } from "../../src/vmm/index.js";
+import { compressSnapshot, Machine, type MachineOptions } from "../../src/vmm/index.js";
 import { short, summarize } from "../lib/statistics.js";
 import { table } from "../lib/table.js";
 import { said } from "./console.js";
@@ -22,6 +23,7 @@ const SERVE =
 export interface SeriesRow {
   readonly memoryMiB: number;
   readonly touchedMiB: number;
+  readonly compressed: boolean;
   /** From the request to the answer; seconds, one for each round. */
   readonly seconds: number[];
   /** Of the monitor, at the answer: bytes, and page faults of its life. */
@@ -55,6 +57,8 @@ export async function measureSeries(
     mkdirSync(own);
     return { directory: own };
   };
+  const path = (memoryMiB: number, compressed: boolean) =>
+    join(directory, `${compressed ? "z" : "s"}${memoryMiB}`);
   const options = (memoryMiB: number): MachineOptions => ({ ...boot, memory: memoryMiB * MIB });
   for (const memoryMiB of MEMORY_MIB) {
     await using machine = await Machine.spawn(options(memoryMiB), where());
@@ -64,26 +68,30 @@ export async function measureSeries(
     const serving = said(machine.console, "touched 0.");
     machine.console.write(`dd if=/dev/urandom of=/tmp/data bs=1M count=${DATA_MIB} 2>/dev/null; ${SERVE}0\n`);
     await serving;
-    await machine.snapshot(join(directory, `s${memoryMiB}`));
+    await machine.snapshot(path(memoryMiB, false));
     await machine.quit();
+    await compressSnapshot(path(memoryMiB, false), path(memoryMiB, true));
     say(`${memoryMiB} MiB of RAM: saved`);
   }
   const last = MEMORY_MIB[MEMORY_MIB.length - 1] ?? 0;
   const rows = [
-    ...MEMORY_MIB.map((memoryMiB) => [memoryMiB, 0] as const),
-    ...TOUCHED_MIB.map((touchedMiB) => [last, touchedMiB] as const),
-  ].map(([memoryMiB, touchedMiB]) => ({
+    ...MEMORY_MIB.map((memoryMiB) => [memoryMiB, 0, false] as const),
+    ...TOUCHED_MIB.map((touchedMiB) => [last, touchedMiB, false] as const),
+    ...[MEMORY_MIB[0], last].map((memoryMiB) => [memoryMiB, 0, true] as const),
+  ].map(([memoryMiB, touchedMiB, compressed]) => ({
     memoryMiB,
     touchedMiB,
+    compressed,
     seconds: [] as number[],
     resident: [] as number[],
     faults: [] as number[],
   }));
   for (let round = 0; round <= rounds; round++) {
     for (const row of rows) {
-      const { memoryMiB, touchedMiB } = row;
+      const { memoryMiB, touchedMiB, compressed } = row;
       const begin = process.hrtime.bigint();
-      await using copy = await Machine.restore(join(directory, `s${memoryMiB}`), options(memoryMiB), where());
+      const from = path(memoryMiB, compressed);
+      await using copy = await Machine.restore(from, options(memoryMiB), where());
       const answer = said(copy.console, `touched ${touchedMiB}.`);
       copy.start();
       copy.console.write(`${touchedMiB}\n`);
@@ -105,8 +113,8 @@ export function describeSeries(rows: readonly SeriesRow[]): string {
   const median = (values: readonly number[]) => summarize(values).median;
   return table(
     ["restore of", "then reads", "seconds", "resident, MiB", "page faults"],
-    rows.map(({ memoryMiB, touchedMiB, seconds, resident, faults }) => [
-      `${memoryMiB} MiB`,
+    rows.map(({ memoryMiB, touchedMiB, compressed, seconds, resident, faults }) => [
+      `${memoryMiB} MiB${compressed ? ", compressed" : ""}`,
       `${touchedMiB} MiB`,
       short(median(seconds)),
       short(median(resident) / MIB),

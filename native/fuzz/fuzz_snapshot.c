@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A snapshot's `state`, from somebody who knows how to compute its checksum. The input either is
- * the file, or changes to a good one, by itself or with a base: 16 bits of offset in units of two
- * bytes, 16 bits of value.
+ * the file, or changes to a good one, by itself, with a base, or with compressed memory: 16 bits of
+ * offset in units of two bytes, 16 bits of value.
  * What must hold: no access outside of anything (ASan), a BAR is decoded only in the windows, and a
  * machine that was restored serves its devices, and starts from zero after a reset.
  */
@@ -13,20 +13,20 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../snapshot/format.h"
-#include "../snapshot/snapshot_files.h"
+#include "../snapshot/snapshot_packed.h"
 #include "../test/machine_rig.h"
 #include "vmmhpc_snapshot.h"
 
-#define WHOLE 1u /* in the first byte: the input is the file */
-#define BASED 2u /* there are two files of memory, and the good one has a base */
+#define WHOLE 1u  /* in the first byte: the input is the file */
+#define BASED 2u  /* there are two files of memory, and the good one has a base */
+#define PACKED 4u /* else: the file of memory is compressed */
 
 static struct {
     uint8_t *data;
     size_t bytes;
     int fd;
     int memory_fd;
-} good[2]; /* [1] is based on [0] */
+} good[3]; /* [1] is based on [0], [2] is [0] compressed */
 
 static struct vmmhpc *machine(void)
 {
@@ -39,12 +39,15 @@ static struct vmmhpc *machine(void)
     return vm;
 }
 
-static void keep(struct vmmhpc *vm, int which, const struct vh_snapshot_files *base)
+static void new_files(int which)
 {
     good[which].fd = memfd_create("state", MFD_CLOEXEC);
     good[which].memory_fd = memfd_create("memory", MFD_CLOEXEC);
+}
+
+static void keep(int which)
+{
     int fd = good[which].fd;
-    MUST(vh_snap_write(vm, fd, good[which].memory_fd, base, "note", 4, NULL) == VMMHPC_OK);
     size_t bytes = (size_t)lseek(fd, 0, SEEK_END);
     uint8_t *data = malloc(bytes);
     MUST(data != NULL && pread(fd, data, bytes, 0) == (ssize_t)bytes);
@@ -71,13 +74,22 @@ static void make_good(void)
     memset(vh_memory_at(&vm->memory, 0x10000, 4096), 0x11, 4096);
     memset(vh_memory_at(&vm->memory, 0x12000, 4096), 0, 4096);
     atomic_store(&vm->state, VMMHPC_STATE_PAUSED);
-    keep(vm, 0, NULL);
+    new_files(0);
+    MUST(vh_snap_write(vm, good[0].fd, good[0].memory_fd, NULL, "note", 4, NULL) == VMMHPC_OK);
+    keep(0);
     memset(vh_memory_at(&vm->memory, 0x10000, 4096), 0, 4096);
     memset(vh_memory_at(&vm->memory, 0x40000, 0x20000), 0x22, 0x20000);
     memset(vh_memory_at(&vm->memory, 0x80000, 4096), 0x33, 4096);
     const struct vh_snapshot_files base = {
         .state_fd = good[0].fd, .layers = 1, .memory_fds = {good[0].memory_fd}};
-    keep(vm, 1, &base);
+    new_files(1);
+    MUST(vh_snap_write(vm, good[1].fd, good[1].memory_fd, &base, "note", 4, NULL) == VMMHPC_OK);
+    keep(1);
+    const struct vh_snap_pair plain = {good[0].fd, good[0].memory_fd};
+    new_files(2);
+    const struct vh_snap_pair packed = {good[2].fd, good[2].memory_fd};
+    MUST(vh_snap_compress(&plain, &packed, false, NULL) == VMMHPC_OK);
+    keep(2);
     machine_rig_free(vm);
 }
 
@@ -112,17 +124,18 @@ static void check(const struct vmmhpc *vm)
     }
 }
 
-static bool load(const uint8_t *data, size_t bytes, bool based)
+static bool load(const uint8_t *data, size_t bytes, int which)
 {
     struct vmmhpc *vm = machine();
     int fd = memfd_create("state", MFD_CLOEXEC);
     MUST(pwrite(fd, data, bytes, 0) == (ssize_t)bytes);
     struct vmmhpc_error err = {.size = sizeof(err)};
-    struct vh_snapshot_files files = {.state_fd = fd, .layers = based ? 2 : 1};
-    files.memory_fds[0] = good[based ? 1 : 0].memory_fd;
+    struct vh_snapshot_files files = {.state_fd = fd, .layers = which == 1 ? 2 : 1};
+    files.memory_fds[0] = good[which].memory_fd;
     files.memory_fds[1] = good[0].memory_fd;
-    bool done = vh_snap_load(vm, &files, 0, NULL, &err) == VMMHPC_OK;
+    bool done = vh_snap_load_plain(vm, &files, 0, NULL, &err) == VMMHPC_OK;
     MUST(done || (err.code < 0 && err.text[0] != '\0'));
+    (void)vh_snap_verify(&files, &err);
     check(vm);
     machine_rig_serve(vm);
     vh_pci_reset(vm);
@@ -146,14 +159,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         return 0;
     }
     bool whole = (data[0] & WHOLE) != 0;
-    bool based = (data[0] & BASED) != 0;
-    size_t length = whole ? bytes - 1 : good[based ? 1 : 0].bytes;
+    int which = (data[0] & BASED) != 0 ? 1 : (data[0] & PACKED) != 0 ? 2 : 0;
+    size_t length = whole ? bytes - 1 : good[which].bytes;
     uint8_t *file = malloc(length + 1);
     MUST(file != NULL);
     if (whole) {
         memcpy(file, data + 1, length);
     } else {
-        memcpy(file, good[based ? 1 : 0].data, length);
+        memcpy(file, good[which].data, length);
         for (size_t at = 1; at + 4 <= bytes; at += 4) {
             uint16_t change[2];
             memcpy(change, data + at, sizeof(change));
@@ -162,7 +175,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         }
     }
     put_right(file, length);
-    fuzz_count(load(file, length, based));
+    fuzz_count(load(file, length, which));
     free(file);
     return 0;
 }

@@ -178,8 +178,8 @@ static void uart(void)
     store("uart", "full");
 }
 
-/* fuzz_snapshot.c: a good file, and one with a base; one with another byte in the UART's; a header
- * alone. */
+/* fuzz_snapshot.c: a good file, one with a base, and one that is compressed; one with another byte
+ * in the UART's; a header alone. */
 static void snapshot(void)
 {
     memset(&image, 0, sizeof(image));
@@ -187,6 +187,8 @@ static void snapshot(void)
     store("snapshot", "good");
     image.data[0] = 2;
     store("snapshot", "based");
+    image.data[0] = 4;
+    store("snapshot", "compressed");
     image.data[0] = 0;
     image_set(&image, 1, 0x00ff0020, 4);
     image.bytes = 5;
@@ -195,6 +197,22 @@ static void snapshot(void)
     image.data[0] = 1;
     image.bytes = 65;
     store("snapshot", "header");
+}
+
+/* fuzz_packed.c: a good file; one with another byte in a frame; one that is a tail alone. */
+static void compressed(void)
+{
+    static const uint8_t tail[] = {0x56, 0x2a, 0x4d, 0x18, 0, 0, 0, 0};
+    memset(&image, 0, sizeof(image));
+    image.bytes = 1;
+    store("packed", "good");
+    image_set(&image, 1, 0x00ff0010, 4);
+    image.bytes = 5;
+    store("packed", "changed");
+    image.data[0] = 1;
+    memcpy(image.data + 1, tail, sizeof(tail));
+    image.bytes = 1 + sizeof(tail);
+    store("packed", "nothing");
 }
 
 /* A client's two packets; fuzz_dhcp.c puts the header right. */
@@ -596,6 +614,7 @@ int main(int argc, char **argv)
     uart();
     dhcp();
     snapshot();
+    compressed();
     yod();
     virtqueue();
     virtio_small();

@@ -21,10 +21,19 @@ extern "C" {
 
 /** Version of the format: readers refuse another major one. */
 #define VMMHPC_SNAPSHOT_MAJOR 1u
-#define VMMHPC_SNAPSHOT_MINOR 1u
+#define VMMHPC_SNAPSHOT_MINOR 2u
 
 #define VMMHPC_SNAPSHOT_STATE_MAX (64ull << 20) /* bytes of `state` */
 #define VMMHPC_SNAPSHOT_NOTE_MAX (1ull << 20)   /* bytes of a note */
+
+/** How the pages in a snapshot's own file of memory are compressed. */
+enum vmmhpc_snapshot_codec {
+    VMMHPC_SNAPSHOT_PLAIN = 0, /* not */
+    VMMHPC_SNAPSHOT_ZSTD = 1,
+};
+
+/** Of vmmhpc_snapshot_save_since(): its own file of memory is compressed. */
+#define VMMHPC_SNAPSHOT_COMPRESS 1u
 
 /** The copy is a machine beside the first one: network devices keep the MAC addresses that the new
  *  machine was given, and where that is another one have no link until the guest's driver is bound
@@ -46,11 +55,12 @@ struct vmmhpc_snapshot_info {
     uint64_t created_ns;    /* CLOCK_REALTIME */
     uint64_t guest_time_ns; /* the guest's kvmclock, 0 where the host has none */
     uint64_t note_bytes;
-    uint8_t id[16];     /* another one for each snapshot */
-    uint64_t own_bytes; /* of the data, what is not in the snapshots that it is based on */
-    uint8_t base[16];   /* id of the snapshot that it is based on; else zeroes */
-    uint32_t layers;    /* files of memory: 1 where there is no base */
-    uint32_t reserved;
+    uint8_t id[16];        /* another one for each snapshot */
+    uint64_t own_bytes;    /* of the data, what is not in the snapshots that it is based on */
+    uint8_t base[16];      /* id of the snapshot that it is based on; else zeroes */
+    uint32_t layers;       /* files of memory: 1 where there is no base */
+    uint32_t codec;        /* enum vmmhpc_snapshot_codec */
+    uint64_t stored_bytes; /* what own_bytes take in the file */
 };
 
 /**
@@ -69,15 +79,31 @@ VMMHPC_API int32_t vmmhpc_snapshot_save(struct vmmhpc *vm, const char *path, con
 /**
  * As vmmhpc_snapshot_save(), and only those pages are written that differ from an older snapshot's,
  * whoever wrote to them; all are compared. Files of the older one are linked into the new one, so
- * each can be removed by itself, and both have to be in one file system.
+ * each can be removed by itself, and both have to be in one file system. A compressed base is
+ * decompressed for the comparison, into memory.
+ *
+ * A machine is paused for the writing only: it goes on before anything is compressed, and until
+ * then its pages take their room in the file system.
  * @param base directory of the older one, of a machine with the same memory; or NULL
+ * @param flags 0 or VMMHPC_SNAPSHOT_COMPRESS
  * @return as vmmhpc_snapshot_save(); E_INVALID: the base has other memory; E_LIMIT: it is based on
  *         too many others; E_BAD_IMAGE, E_TRUNCATED: it is damaged (its memory's checksum is not
  *         looked at)
  */
 VMMHPC_API int32_t vmmhpc_snapshot_save_since(struct vmmhpc *vm, const char *path, const char *base,
-                                              const void *note, uint64_t note_bytes,
+                                              uint32_t flags, const void *note, uint64_t note_bytes,
                                               struct vmmhpc_error *err);
+
+/**
+ * Make a compressed copy of a snapshot, in the same file system. It has the same id; where there is
+ * a base its files are linked, as they are.
+ * @param from directory, which stays
+ * @param to must not exist; it is there whole or not at all
+ * @return E_INVALID: it is compressed already; E_BAD_IMAGE, E_TRUNCATED: it is damaged (checksums
+ *         of memory are not looked at); E_IO
+ */
+VMMHPC_API int32_t vmmhpc_snapshot_compress(const char *from, const char *to,
+                                            struct vmmhpc_error *err);
 
 /** As vmmhpc_snapshot_save(), into two empty files that are open for writing, and memory_fd for
  *  positioned writes (so memfds do, too). They stay the caller's, who makes them durable. */
@@ -91,7 +117,8 @@ VMMHPC_API int32_t vmmhpc_snapshot_write(struct vmmhpc *vm, int32_t state_fd, in
  * what a later reset boots, and vmmhpc_start() lets the guest go on where it was.
  *
  * RAM is mapped from the file, private to the machine; where it is shared (memfd, huge pages) it is
- * read. The generation ID is the new machine's, and the guest is told.
+ * read, and where any of it is compressed, all is read. The generation ID is the new machine's, and
+ * the guest is told.
  * @param flags VMMHPC_RESTORE_*
  * @return E_BAD_IMAGE, E_TRUNCATED: damaged, or no snapshot; E_UNSUPPORTED: of a version, or for a
  *         CPU, that this is not; E_INVALID: the machine is another one; E_IO; E_STATE. After a

@@ -311,8 +311,8 @@ static int32_t restore(struct vh_monitor *monitor, struct vh_wire *in, struct vm
     uint32_t flags = vh_get_u32(in);
     const char *name = in->at < in->bytes ? vh_get_text(in) : NULL;
     vh_monitor_get_files(in, &files);
-    bool sound =
-        vh_wire_done(in) && files.layers > 0 && (name == NULL || flags == VMMHPC_RESTORE_CLONE);
+    bool sound = vh_wire_done(in) && files.layers > 0 &&
+                 (name == NULL || (flags & VMMHPC_RESTORE_CLONE) != 0);
     int32_t status =
         sound ? vh_snap_load(monitor->vm, &files, flags, name, err) : nonsense(in, err);
     vh_monitor_close_files(&files); /* they stay mapped */

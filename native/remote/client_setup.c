@@ -164,6 +164,7 @@ int32_t vh_remote_create(struct vmmhpc *vm, const struct vmmhpc_config *config,
         vh_put_u64(wire, memory->bytes);
         vh_put_u32(wire, memory->flags);
         vh_put_u32(wire, (uint32_t)memory->numa_node);
+        vm->remote->memory_bytes += memory->bytes;
     }
     for (uint32_t i = 0; config->pin != NULL && i < config->pin_count; i++) {
         vh_put_u32(wire, (uint32_t)config->pin[i]);

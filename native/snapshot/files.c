@@ -6,9 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "snapshot.h"
+#include "snapshot_packed.h"
 
 #define STATE "state"
+#define RAW "raw" /* memory that is still to be compressed: in drafts only */
 
 /* The snapshot's own pages, and those of what it is based on, the youngest first. */
 static const char *const MEMORY[VH_SNAPSHOT_LAYERS] = {
@@ -29,6 +30,7 @@ struct draft {
     int fd;
     int state_fd;
     int memory_fd;
+    int raw_fd; /* -1: memory is written as it is */
 };
 
 static void close_fd(int *fd)
@@ -39,12 +41,12 @@ static void close_fd(int *fd)
     }
 }
 
-static int32_t draft_open(struct draft *draft, const char *path, struct vmmhpc_error *err)
+static int32_t draft_open(struct draft *draft, const char *path, bool raw, struct vmmhpc_error *err)
 {
     struct stat info;
     size_t length = strlen(path);
-    *draft =
-        (struct draft){.path = path, .parent_fd = -1, .fd = -1, .state_fd = -1, .memory_fd = -1};
+    *draft = (struct draft){
+        .path = path, .parent_fd = -1, .fd = -1, .state_fd = -1, .memory_fd = -1, .raw_fd = -1};
     while (length > 1 && path[length - 1] == '/') {
         length--;
     }
@@ -81,9 +83,23 @@ static int32_t draft_open(struct draft *draft, const char *path, struct vmmhpc_e
         const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
         draft->state_fd = openat(draft->fd, STATE, flags, 0600);
         draft->memory_fd = openat(draft->fd, MEMORY[0], flags, 0600);
+        draft->raw_fd = raw ? openat(draft->fd, RAW, flags, 0600) : -1;
     }
-    return draft->state_fd >= 0 && draft->memory_fd >= 0 ? VMMHPC_OK
-                                                         : io_failed(err, "make files in", path);
+    return draft->state_fd >= 0 && draft->memory_fd >= 0 && (!raw || draft->raw_fd >= 0)
+               ? VMMHPC_OK
+               : io_failed(err, "make files in", path);
+}
+
+/* Compress what was written, which is gone then. */
+static int32_t draft_compress(const struct draft *draft, struct vmmhpc_error *err)
+{
+    const struct vh_snap_pair raw = {.state_fd = draft->state_fd, .memory_fd = draft->raw_fd};
+    const struct vh_snap_pair to = {.state_fd = draft->state_fd, .memory_fd = draft->memory_fd};
+    int32_t status = vh_snap_compress(&raw, &to, true, err);
+    if (status == VMMHPC_OK && unlinkat(draft->fd, RAW, 0) != 0) {
+        status = io_failed(err, "finish", draft->path);
+    }
+    return status;
 }
 
 /* On the disk before it has its name; never to be written again. */
@@ -102,6 +118,7 @@ static void draft_close(struct draft *draft, bool published)
 {
     if (draft->fd >= 0 && !published) {
         (void)unlinkat(draft->fd, STATE, 0);
+        (void)unlinkat(draft->fd, RAW, 0);
         for (size_t i = 0; i < VH_COUNT(MEMORY); i++) {
             (void)unlinkat(draft->fd, MEMORY[i], 0);
         }
@@ -111,23 +128,25 @@ static void draft_close(struct draft *draft, bool published)
     }
     close_fd(&draft->state_fd);
     close_fd(&draft->memory_fd);
+    close_fd(&draft->raw_fd);
     close_fd(&draft->fd);
     close_fd(&draft->parent_fd);
     free(draft->name);
 }
 
-/* What is based on a snapshot has its files, too, so each can be removed by itself. */
-static int32_t link_base(const struct draft *draft, const char *base, uint32_t layers,
-                         struct vmmhpc_error *err)
+/* What is based on a snapshot, or is a copy of it, has its files, too, so each can be removed by
+ * itself. The first of them gets the number `to`. */
+static int32_t link_layers(const struct draft *draft, const char *path, uint32_t from, uint32_t to,
+                           uint32_t count, struct vmmhpc_error *err)
 {
-    int directory = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0) {
-        return io_failed(err, "open the snapshot", base);
+        return io_failed(err, "open the snapshot", path);
     }
     int32_t status = VMMHPC_OK;
-    for (uint32_t i = 0; status == VMMHPC_OK && i < layers; i++) {
-        if (linkat(directory, MEMORY[i], draft->fd, MEMORY[i + 1], 0) != 0) {
-            status = io_failed(err, "link into the new snapshot what it is based on,", base);
+    for (uint32_t i = 0; status == VMMHPC_OK && i < count; i++) {
+        if (linkat(directory, MEMORY[from + i], draft->fd, MEMORY[to + i], 0) != 0) {
+            status = io_failed(err, "link into the new snapshot what it is based on,", path);
         }
     }
     (void)close(directory);
@@ -186,29 +205,57 @@ static int32_t open_all(const char *path, struct vh_snapshot_files *files, struc
 
 /* ------------------------------------------------------------------ saving */
 
+/* Write the machine into the draft; *layers gets the number of files that the base has. */
+static int32_t write_machine(struct vmmhpc *vm, const struct draft *draft, const char *base,
+                             uint32_t *layers, const void *note, uint64_t note_bytes,
+                             struct vmmhpc_error *err)
+{
+    const int memory_fd = draft->raw_fd >= 0 ? draft->raw_fd : draft->memory_fd;
+    struct vh_snapshot_files files;
+    struct vh_snap_plain plain;
+    if (base == NULL) {
+        return vh_snap_write(vm, draft->state_fd, memory_fd, NULL, note, note_bytes, err);
+    }
+    int32_t status = open_all(base, &files, err);
+    *layers = files.layers;
+    if (status == VMMHPC_OK) {
+        status = vh_snap_plain(&plain, vm, &files, err);
+        if (status == VMMHPC_OK) {
+            status =
+                vh_snap_write(vm, draft->state_fd, memory_fd, &plain.files, note, note_bytes, err);
+        }
+        vh_snap_plain_close(&plain);
+    }
+    close_all(&files);
+    return status;
+}
+
 int32_t vmmhpc_snapshot_save_since(struct vmmhpc *vm, const char *path, const char *base,
-                                   const void *note, uint64_t note_bytes, struct vmmhpc_error *err)
+                                   uint32_t flags, const void *note, uint64_t note_bytes,
+                                   struct vmmhpc_error *err)
 {
     struct draft draft;
-    struct vh_snapshot_files files = {.state_fd = -1};
+    uint32_t layers = 0;
+    const bool compress = (flags & VMMHPC_SNAPSHOT_COMPRESS) != 0;
     if (vm == NULL || path == NULL || path[0] == '\0') {
         return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "no machine, or no path");
     }
-    int32_t status = draft_open(&draft, path, err);
-    if (status == VMMHPC_OK && base != NULL) {
-        status = open_all(base, &files, err);
+    if ((flags & ~VMMHPC_SNAPSHOT_COMPRESS) != 0) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, flags, "unknown flags 0x%x", flags);
     }
+    int32_t status = draft_open(&draft, path, compress, err);
     if (status == VMMHPC_OK) {
-        status = vh_snap_write(vm, draft.state_fd, draft.memory_fd, base == NULL ? NULL : &files,
-                               note, note_bytes, err);
+        status = write_machine(vm, &draft, base, &layers, note, note_bytes, err);
     }
     if (status == VMMHPC_OK && base != NULL) {
-        status = link_base(&draft, base, files.layers, err);
+        status = link_layers(&draft, base, 0, 1, layers, err);
+    }
+    if (status == VMMHPC_OK && compress) {
+        status = draft_compress(&draft, err);
     }
     if (status == VMMHPC_OK) {
         status = draft_publish(&draft, err);
     }
-    close_all(&files);
     draft_close(&draft, status == VMMHPC_OK);
     return status;
 }
@@ -216,7 +263,34 @@ int32_t vmmhpc_snapshot_save_since(struct vmmhpc *vm, const char *path, const ch
 int32_t vmmhpc_snapshot_save(struct vmmhpc *vm, const char *path, const void *note,
                              uint64_t note_bytes, struct vmmhpc_error *err)
 {
-    return vmmhpc_snapshot_save_since(vm, path, NULL, note, note_bytes, err);
+    return vmmhpc_snapshot_save_since(vm, path, NULL, 0, note, note_bytes, err);
+}
+
+int32_t vmmhpc_snapshot_compress(const char *from, const char *to, struct vmmhpc_error *err)
+{
+    struct draft draft;
+    struct vh_snapshot_files files;
+    if (to == NULL || to[0] == '\0') {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "no path");
+    }
+    int32_t status = open_all(from, &files, err);
+    if (status == VMMHPC_OK) {
+        status = draft_open(&draft, to, false, err);
+        if (status == VMMHPC_OK) {
+            const struct vh_snap_pair own = {files.state_fd, files.memory_fds[0]};
+            const struct vh_snap_pair made = {draft.state_fd, draft.memory_fd};
+            status = vh_snap_compress(&own, &made, false, err);
+        }
+        if (status == VMMHPC_OK) {
+            status = link_layers(&draft, from, 1, 1, files.layers - 1, err);
+        }
+        if (status == VMMHPC_OK) {
+            status = draft_publish(&draft, err);
+        }
+        draft_close(&draft, status == VMMHPC_OK);
+    }
+    close_all(&files);
+    return status;
 }
 
 /* ------------------------------------------------------------------ reading */
@@ -227,7 +301,7 @@ int32_t vmmhpc_snapshot_restore(struct vmmhpc *vm, const char *path, uint32_t fl
     struct vh_snapshot_files files;
     int32_t status = open_all(path, &files, err);
     if (status == VMMHPC_OK) {
-        status = vh_snap_load(vm, &files, flags, NULL, err);
+        status = vh_snap_load_plain(vm, &files, flags, NULL, err);
     }
     close_all(&files);
     return status;
@@ -264,15 +338,10 @@ int32_t vmmhpc_snapshot_read(const char *path, struct vmmhpc_snapshot_info *info
 
 int32_t vmmhpc_snapshot_verify(const char *path, struct vmmhpc_error *err)
 {
-    struct vh_snap_reader reader;
     struct vh_snapshot_files files;
     int32_t status = open_all(path, &files, err);
     if (status == VMMHPC_OK) {
-        status = vh_snap_open_file(&reader, files.state_fd, err);
-        if (status == VMMHPC_OK) {
-            status = vh_snap_verify_memory(&files, &reader, err);
-        }
-        vh_snap_close(&reader);
+        status = vh_snap_verify(&files, err);
     }
     close_all(&files);
     return status;

@@ -61,7 +61,8 @@ enum vh_snap_type {
     VH_SNAP_TSC = 27,
     VH_SNAP_LAYERS = 28,
     VH_SNAP_RUNS = 29,
-    VH_SNAP_LAST = VH_SNAP_RUNS,
+    VH_SNAP_PACKED = 30,
+    VH_SNAP_LAST = VH_SNAP_PACKED,
     /* From here on: a reader that does not know them passes over them. */
     VH_SNAP_OPTIONAL = 0x80000000,
     VH_SNAP_NOTE = 0x80000001,
@@ -90,10 +91,11 @@ void vh_snap_end(struct vh_snap_writer *writer);
 /** A section of one piece. */
 void vh_snap_section(struct vh_snap_writer *writer, uint32_t type, uint32_t index, const void *data,
                      size_t bytes);
-/** Fill in the header: created_ns, id and library_version are the caller's. */
-int32_t vh_snap_finish(struct vh_snap_writer *writer, const struct vh_snap_header *header,
+/** Fill in the header, of which created_ns, id and library_version are the caller's, and write all
+ *  of it to fd. */
+int32_t vh_snap_finish(struct vh_snap_writer *writer, const struct vh_snap_header *header, int fd,
                        struct vmmhpc_error *err);
-/** Write all of it to fd, at `offset`. 0 or an errno. */
+/** Write all of the data to fd, at `offset`. 0 or an errno. */
 int vh_snap_write_at(int fd, const void *data, size_t bytes, uint64_t offset);
 
 /* ---- read.c */

@@ -11,7 +11,7 @@
 #include "snapshot.h"
 
 /* A file that is too short would be noticed by the guest, as SIGBUS in this process. */
-static int32_t check_file(int fd, uint64_t total, struct vmmhpc_error *err)
+int32_t vh_snap_check_file(int fd, uint64_t total, struct vmmhpc_error *err)
 {
     struct stat info;
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
@@ -74,8 +74,46 @@ int32_t vh_snap_layers(const struct vh_snap_reader *reader, struct vh_snap_layer
     return VMMHPC_OK;
 }
 
+int32_t vh_snap_total(const struct vh_snap_reader *reader, uint64_t *total,
+                      struct vmmhpc_error *err)
+{
+    const struct vh_snap_region *regions = NULL;
+    uint32_t count = 0;
+    int32_t status = vh_snap_regions(reader, &regions, &count, err);
+    *total = 0;
+    for (uint32_t i = 0; status == VMMHPC_OK && i < count; i++) {
+        *total += regions[i].bytes;
+    }
+    return status;
+}
+
+int32_t vh_snap_packed(const struct vh_snap_reader *reader, uint32_t layers,
+                       struct vh_snap_packed packed[VH_SNAPSHOT_LAYERS], struct vmmhpc_error *err)
+{
+    size_t bytes = 0;
+    const void *found = vh_snap_find(reader, VH_SNAP_PACKED, 0, &bytes);
+    memset(packed, 0, VH_SNAPSHOT_LAYERS * sizeof(*packed));
+    if (found == NULL) {
+        return VMMHPC_OK;
+    }
+    if (layers > VH_SNAPSHOT_LAYERS || bytes != layers * sizeof(*packed)) {
+        return vh_snap_damaged(err, VH_SNAP_PACKED, 0,
+                               "what it says of its compressed memory makes no sense");
+    }
+    memcpy(packed, found, bytes);
+    for (uint32_t i = 0; i < layers; i++) {
+        if (packed[i].codec > VMMHPC_SNAPSHOT_ZSTD) {
+            return vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, packed[i].codec,
+                           "the snapshot's memory is compressed in a way that this version does "
+                           "not know");
+        }
+    }
+    return VMMHPC_OK;
+}
+
 int32_t vh_snap_memory_open(struct vh_snap_memory *memory, const struct vh_snapshot_files *files,
-                            const struct vh_snap_reader *reader, struct vmmhpc_error *err)
+                            const struct vh_snap_reader *reader,
+                            const struct vh_snap_source *sources, struct vmmhpc_error *err)
 {
     struct vh_snap_layers layers;
     *memory = (struct vh_snap_memory){.fds = files->memory_fds};
@@ -96,8 +134,13 @@ int32_t vh_snap_memory_open(struct vh_snap_memory *memory, const struct vh_snaps
         total += memory->regions[i].bytes;
         status = find_runs(memory, reader, i, err);
     }
+    memory->total = total;
     for (uint32_t i = 0; status == VMMHPC_OK && i < memory->layers; i++) {
-        status = check_file(files->memory_fds[i], total, err);
+        if (sources != NULL && sources[i].self != NULL) {
+            memory->sources[i] = sources[i];
+        } else {
+            status = vh_snap_check_file(files->memory_fds[i], total, err);
+        }
     }
     return status;
 }
@@ -145,6 +188,38 @@ int32_t vh_snap_read_at(int fd, uint8_t *to, uint64_t bytes, uint64_t offset,
     return VMMHPC_OK;
 }
 
+static bool layer_is_hole(const struct vh_snap_memory *memory, uint32_t layer, uint64_t offset,
+                          uint64_t bytes)
+{
+    const struct vh_snap_source *source = &memory->sources[layer];
+    return source->self != NULL ? source->is_hole(source->self, offset, bytes)
+                                : vh_snap_is_hole(memory->fds[layer], offset, bytes);
+}
+
+static int32_t read_layer(const struct vh_snap_memory *memory, uint32_t layer, uint64_t offset,
+                          uint64_t bytes, uint8_t *to, struct vmmhpc_error *err)
+{
+    const struct vh_snap_source *source = &memory->sources[layer];
+    return source->self != NULL ? source->read(source->self, offset, bytes, to, err)
+                                : vh_snap_read_at(memory->fds[layer], to, bytes, offset, err);
+}
+
+bool vh_snap_are_holes(const struct vh_snap_memory *memory, uint32_t region, uint64_t page,
+                       uint64_t pages)
+{
+    const struct vh_snap_part *part = &memory->parts[region];
+    const uint64_t end = page + pages;
+    bool holes = true;
+    for (size_t run = vh_snap_run_at(part, page); holes && page < end; run++) {
+        uint64_t until = vh_snap_run_end(part, run);
+        until = until < end ? until : end;
+        holes = layer_is_hole(memory, part->runs[run].layer, part->offset + page * VH_PAGE,
+                              (until - page) * VH_PAGE);
+        page = until;
+    }
+    return holes;
+}
+
 int32_t vh_snap_read_pages(const struct vh_snap_memory *memory, uint32_t region, uint64_t page,
                            uint64_t pages, uint8_t *to, struct vmmhpc_error *err)
 {
@@ -156,11 +231,11 @@ int32_t vh_snap_read_pages(const struct vh_snap_memory *memory, uint32_t region,
         until = until < end ? until : end;
         const uint64_t bytes = (until - page) * VH_PAGE;
         const uint64_t offset = part->offset + page * VH_PAGE;
-        const int fd = memory->fds[part->runs[run].layer];
-        if (vh_snap_is_hole(fd, offset, bytes)) {
+        const uint32_t layer = part->runs[run].layer;
+        if (layer_is_hole(memory, layer, offset, bytes)) {
             memset(to, 0, bytes);
         } else {
-            status = vh_snap_read_at(fd, to, bytes, offset, err);
+            status = read_layer(memory, layer, offset, bytes, to, err);
         }
         to += bytes;
         page = until;

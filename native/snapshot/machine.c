@@ -209,6 +209,7 @@ int32_t vh_snap_info(const struct vh_snap_reader *reader, struct vmmhpc_snapshot
     struct saved_machine machine;
     const struct vh_snap_region *regions = NULL;
     struct vh_snap_layers layers;
+    struct vh_snap_packed packed[VH_SNAPSHOT_LAYERS];
     uint32_t count = 0;
     int32_t status = vh_snap_get(reader, VH_SNAP_MACHINE, 0, &machine, sizeof(machine), err);
     if (status == VMMHPC_OK) {
@@ -216,6 +217,9 @@ int32_t vh_snap_info(const struct vh_snap_reader *reader, struct vmmhpc_snapshot
     }
     if (status == VMMHPC_OK) {
         status = vh_snap_layers(reader, &layers, err);
+    }
+    if (status == VMMHPC_OK) {
+        status = vh_snap_packed(reader, layers.count, packed, err);
     }
     if (status != VMMHPC_OK) {
         return status;
@@ -240,6 +244,9 @@ int32_t vh_snap_info(const struct vh_snap_reader *reader, struct vmmhpc_snapshot
     }
     memcpy(info->base, layers.base, sizeof(info->base));
     info->own_bytes = layers.count > 1 ? layers.own_bytes : info->data_bytes;
+    info->codec = packed[0].codec;
+    info->stored_bytes =
+        packed[0].codec == VMMHPC_SNAPSHOT_PLAIN ? info->own_bytes : packed[0].file_bytes;
     (void)vh_snap_find(reader, VH_SNAP_NOTE, 0, &bytes);
     info->note_bytes = bytes;
     return VMMHPC_OK;

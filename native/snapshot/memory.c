@@ -5,6 +5,7 @@
  * when it is first written.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/mempolicy.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -12,13 +13,12 @@
 
 #include "snapshot.h"
 
-#define RUN_BYTES VH_MIB         /* read or written in one go, at most */
 #define MAP_BYTES (16 * VH_PAGE) /* a run of a younger file that is worth a mapping */
 #define MAP_RUNS 4096u           /* of 65,530 mappings that a process usually has */
 #define NUMA_NODE_MAX 1024
 
 /* Eight words at a time: what is not zero mostly shows in the first ones. */
-static bool is_zero(const uint8_t *page)
+bool vh_snap_is_zero(const uint8_t *page)
 {
     const uint64_t *words = (const uint64_t *)(const void *)page;
     for (size_t i = 0; i < VH_PAGE / 8; i += 8) {
@@ -30,7 +30,7 @@ static bool is_zero(const uint8_t *page)
     return true;
 }
 
-static void add_page(struct vh_snap_region *region, uint64_t number, const uint8_t *page)
+void vh_snap_add_page(struct vh_snap_region *region, uint64_t number, const uint8_t *page)
 {
     region->crc = vh_crc32c(region->crc, &number, sizeof(number));
     region->crc = vh_crc32c(region->crc, page, VH_PAGE);
@@ -49,7 +49,7 @@ struct saving {
     /* With a base: */
     const struct vh_snap_memory *base;
     uint32_t index;  /* of the region */
-    uint8_t *window; /* the base's pages, RUN_BYTES of them; NULL: no base */
+    uint8_t *window; /* the base's pages, VH_SNAP_STEP of them; NULL: no base */
     uint32_t layer;  /* of the page before; UINT32_MAX: there is none */
     size_t base_run;
     uint64_t own_bytes;
@@ -87,12 +87,12 @@ static void put_layer(struct saving *saving, uint64_t at, bool changed)
 static int save_page(struct saving *saving, uint64_t at)
 {
     const uint8_t *page = (const uint8_t *)saving->mapping->base + at;
-    bool data = !is_zero(page);
+    bool data = !vh_snap_is_zero(page);
     if (data) {
-        add_page(saving->region, at / VH_PAGE, page);
+        vh_snap_add_page(saving->region, at / VH_PAGE, page);
     }
     if (saving->window != NULL) {
-        bool changed = memcmp(page, saving->window + at % RUN_BYTES, VH_PAGE) != 0;
+        bool changed = memcmp(page, saving->window + at % VH_SNAP_STEP, VH_PAGE) != 0;
         put_layer(saving, at, changed);
         data = data && changed;
     }
@@ -103,7 +103,7 @@ static int save_page(struct saving *saving, uint64_t at)
     if (!data) {
         return write_run(saving, at);
     }
-    return saving->run == RUN_BYTES ? write_run(saving, at + VH_PAGE) : 0;
+    return saving->run == VH_SNAP_STEP ? write_run(saving, at + VH_PAGE) : 0;
 }
 
 static int32_t save_region(struct saving *saving, struct vmmhpc_error *err)
@@ -113,8 +113,8 @@ static int32_t save_region(struct saving *saving, struct vmmhpc_error *err)
     int failed = 0;
     *saving->region = (struct vh_snap_region){.bytes = bytes};
     for (uint64_t at = 0; status == VMMHPC_OK && failed == 0 && at < bytes; at += VH_PAGE) {
-        if (saving->window != NULL && at % RUN_BYTES == 0) {
-            uint64_t window = bytes - at < RUN_BYTES ? bytes - at : RUN_BYTES;
+        if (saving->window != NULL && at % VH_SNAP_STEP == 0) {
+            uint64_t window = bytes - at < VH_SNAP_STEP ? bytes - at : VH_SNAP_STEP;
             status = vh_snap_read_pages(saving->base, saving->index, at / VH_PAGE, window / VH_PAGE,
                                         saving->window, err);
         }
@@ -147,6 +147,25 @@ static int32_t check_base(const struct vh_memory *memory, const struct vh_snap_b
                          base->memory.layers);
 }
 
+/* What the new snapshot is based on. Files of the base that are compressed stay so. */
+static int32_t save_layers(const struct vh_snap_base *base, uint64_t own_bytes,
+                           struct vh_snap_writer *writer, struct vmmhpc_error *err)
+{
+    struct vh_snap_layers layers = {.count = base->memory.layers + 1, .own_bytes = own_bytes};
+    struct vh_snap_packed packed[1 + VH_SNAPSHOT_LAYERS] = {{.codec = VMMHPC_SNAPSHOT_PLAIN}};
+    memcpy(layers.base, base->reader.header.id, sizeof(layers.base));
+    vh_snap_section(writer, VH_SNAP_LAYERS, 0, &layers, sizeof(layers));
+    int32_t status = vh_snap_packed(&base->reader, base->memory.layers, packed + 1, err);
+    bool any = false;
+    for (uint32_t i = 1; i < layers.count; i++) {
+        any = any || packed[i].codec != VMMHPC_SNAPSHOT_PLAIN;
+    }
+    if (any) {
+        vh_snap_section(writer, VH_SNAP_PACKED, 0, packed, layers.count * sizeof(packed[0]));
+    }
+    return status;
+}
+
 /* All regions; runs go to the writer, each region's in a section of its own. */
 static int32_t save_regions(const struct vh_memory *memory, int fd, const struct vh_snap_base *base,
                             uint8_t *window, struct vh_snap_writer *writer,
@@ -172,11 +191,8 @@ static int32_t save_regions(const struct vh_memory *memory, int fd, const struct
         saving.offset += memory->mappings[i].bytes;
     }
     vh_snap_section(writer, VH_SNAP_MEMORY, 0, regions, memory->mapping_count * sizeof(regions[0]));
-    if (base != NULL) {
-        struct vh_snap_layers layers = {.count = base->memory.layers + 1,
-                                        .own_bytes = saving.own_bytes};
-        memcpy(layers.base, base->reader.header.id, sizeof(layers.base));
-        vh_snap_section(writer, VH_SNAP_LAYERS, 0, &layers, sizeof(layers));
+    if (status == VMMHPC_OK && base != NULL) {
+        status = save_layers(base, saving.own_bytes, writer, err);
     }
     return status;
 }
@@ -206,9 +222,9 @@ static int32_t save_with_base(const struct vh_memory *memory, int fd,
     if (status != VMMHPC_OK) {
         return status;
     }
-    uint8_t *window = malloc(RUN_BYTES);
+    uint8_t *window = malloc(VH_SNAP_STEP);
     if (window == NULL) {
-        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, RUN_BYTES, "no memory to read the base");
+        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, VH_SNAP_STEP, "no memory to read the base");
     }
     status = save_regions(memory, fd, base, window, writer, err);
     free(window);
@@ -246,9 +262,25 @@ int32_t vh_snap_regions(const struct vh_snap_reader *reader, const struct vh_sna
     return VMMHPC_OK;
 }
 
+/* Pages that hold something, a step at a time, so that there is never much in two places. */
+static int32_t copy_data(int fd, uint8_t *to, uint64_t bytes, uint64_t offset, bool take,
+                         struct vmmhpc_error *err)
+{
+    int32_t status = VMMHPC_OK;
+    for (uint64_t done = 0; status == VMMHPC_OK && done < bytes; done += VH_SNAP_STEP) {
+        uint64_t step = bytes - done < VH_SNAP_STEP ? bytes - done : VH_SNAP_STEP;
+        status = vh_snap_read_at(fd, to + done, step, offset + done, err);
+        if (take) {
+            (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(offset + done),
+                            (off_t)step);
+        }
+    }
+    return status;
+}
+
 /* What is shared with others cannot be private to us: its pages are copied. The new machine's are
  * zeroes, as a hole's. */
-static int32_t copy_range(int fd, uint8_t *to, uint64_t bytes, uint64_t offset,
+static int32_t copy_range(int fd, uint8_t *to, uint64_t bytes, uint64_t offset, bool take,
                           struct vmmhpc_error *err)
 {
     const uint64_t end = offset + bytes;
@@ -264,7 +296,7 @@ static int32_t copy_range(int fd, uint8_t *to, uint64_t bytes, uint64_t offset,
         off_t hole = lseek(fd, data, SEEK_HOLE);
         at = hole < 0 || (uint64_t)hole > end ? end : (uint64_t)hole;
         const uint64_t from = (uint64_t)data;
-        int32_t status = vh_snap_read_at(fd, to + (from - offset), at - from, from, err);
+        int32_t status = copy_data(fd, to + (from - offset), at - from, from, take, err);
         if (status != VMMHPC_OK) {
             return status;
         }
@@ -273,14 +305,15 @@ static int32_t copy_range(int fd, uint8_t *to, uint64_t bytes, uint64_t offset,
 }
 
 static int32_t copy_region(const struct vh_mapping *mapping, const struct vh_snap_memory *memory,
-                           uint32_t index, struct vmmhpc_error *err)
+                           uint32_t index, bool take, struct vmmhpc_error *err)
 {
     const struct vh_snap_part *part = &memory->parts[index];
     int32_t status = VMMHPC_OK;
     for (size_t run = 0; status == VMMHPC_OK && run < part->run_count; run++) {
         uint64_t from = part->runs[run].first * VH_PAGE;
-        status = copy_range(memory->fds[part->runs[run].layer], (uint8_t *)mapping->base + from,
-                            vh_snap_run_end(part, run) * VH_PAGE - from, part->offset + from, err);
+        status =
+            copy_range(memory->fds[part->runs[run].layer], (uint8_t *)mapping->base + from,
+                       vh_snap_run_end(part, run) * VH_PAGE - from, part->offset + from, take, err);
     }
     return status;
 }
@@ -334,12 +367,13 @@ static int32_t map_region(const struct vh_mapping *mapping, const struct vh_snap
 }
 
 int32_t vh_snap_load_memory(struct vmmhpc *vm, const struct vh_snapshot_files *files,
-                            const struct vh_snap_reader *reader, struct vmmhpc_error *err)
+                            const struct vh_snap_reader *reader, bool take,
+                            struct vmmhpc_error *err)
 {
     struct vh_memory *memory = &vm->memory;
     struct vh_snap_memory there;
     uint32_t mapped = 0;
-    int32_t status = vh_snap_memory_open(&there, files, reader, err);
+    int32_t status = vh_snap_memory_open(&there, files, reader, NULL, err);
     if (status != VMMHPC_OK) {
         return status;
     }
@@ -359,57 +393,12 @@ int32_t vh_snap_load_memory(struct vmmhpc *vm, const struct vh_snapshot_files *f
     }
     for (uint32_t i = 0; status == VMMHPC_OK && i < there.count; i++) {
         const struct vh_mapping *mapping = &memory->mappings[i];
-        if (mapping->fd >= 0) {
-            status = copy_region(mapping, &there, i, err);
+        if (mapping->fd >= 0 || take) {
+            status = copy_region(mapping, &there, i, take, err);
         } else {
             memory->restored = true;
             status = map_region(mapping, &there, i, &mapped, err);
         }
     }
-    return status;
-}
-
-/* ------------------------------------------------------------------ verifying */
-
-static int32_t verify_region(const struct vh_snap_memory *memory, uint32_t index, uint8_t *buffer,
-                             struct vmmhpc_error *err)
-{
-    const struct vh_snap_region *expected = &memory->regions[index];
-    struct vh_snap_region found = {.bytes = expected->bytes};
-    int32_t status = VMMHPC_OK;
-    for (uint64_t from = 0; status == VMMHPC_OK && from < expected->bytes; from += RUN_BYTES) {
-        uint64_t bytes = expected->bytes - from < RUN_BYTES ? expected->bytes - from : RUN_BYTES;
-        status = vh_snap_read_pages(memory, index, from / VH_PAGE, bytes / VH_PAGE, buffer, err);
-        for (uint64_t at = 0; status == VMMHPC_OK && at < bytes; at += VH_PAGE) {
-            if (!is_zero(buffer + at)) {
-                add_page(&found, (from + at) / VH_PAGE, buffer + at);
-            }
-        }
-    }
-    if (status == VMMHPC_OK &&
-        (found.crc != expected->crc || found.data_bytes != expected->data_bytes)) {
-        status =
-            vh_fail(err, VMMHPC_E_BAD_IMAGE, 0, index,
-                    "the snapshot is damaged: the checksum of memory region %u is wrong", index);
-    }
-    return status;
-}
-
-int32_t vh_snap_verify_memory(const struct vh_snapshot_files *files,
-                              const struct vh_snap_reader *reader, struct vmmhpc_error *err)
-{
-    struct vh_snap_memory memory;
-    int32_t status = vh_snap_memory_open(&memory, files, reader, err);
-    if (status != VMMHPC_OK) {
-        return status;
-    }
-    uint8_t *buffer = malloc(RUN_BYTES);
-    if (buffer == NULL) {
-        return vh_fail(err, VMMHPC_E_NO_MEMORY, 0, RUN_BYTES, "no memory to read a snapshot");
-    }
-    for (uint32_t i = 0; status == VMMHPC_OK && i < memory.count; i++) {
-        status = verify_region(&memory, i, buffer, err);
-    }
-    free(buffer);
     return status;
 }

@@ -53,14 +53,7 @@ static int32_t finish(struct vh_snap_writer *writer, int state_fd, struct vmmhpc
     /* Not getrandom(): the monitor's control thread may not make it. */
     const uint64_t seed[2] = {header.created_ns, vh_now_ns()};
     memcpy(header.id, seed, sizeof(header.id));
-    int32_t status = vh_snap_finish(writer, &header, err);
-    if (status != VMMHPC_OK) {
-        return status;
-    }
-    int failed = vh_snap_write_at(state_fd, writer->data, writer->bytes, 0);
-    return failed == 0 ? VMMHPC_OK
-                       : vh_fail(err, VMMHPC_E_IO, failed, writer->bytes,
-                                 "cannot write the snapshot's state: %s", vh_errno_text(failed));
+    return vh_snap_finish(writer, &header, state_fd, err);
 }
 
 static int32_t save(struct vmmhpc *vm, int state_fd, int memory_fd, const struct vh_snap_base *base,
@@ -127,7 +120,7 @@ int32_t vh_snap_write(struct vmmhpc *vm, int state_fd, int memory_fd,
     if (base_files != NULL) {
         status = vh_snap_open_file(&base.reader, base_files->state_fd, err);
         if (status == VMMHPC_OK) {
-            status = vh_snap_memory_open(&base.memory, base_files, &base.reader, err);
+            status = vh_snap_memory_open(&base.memory, base_files, &base.reader, NULL, err);
         }
     }
     if (status == VMMHPC_OK) {
@@ -152,7 +145,7 @@ static int32_t load_parts(struct vmmhpc *vm, const struct vh_snapshot_files *fil
 {
     int32_t status = vh_snap_check_machine(vm, reader, err);
     if (status == VMMHPC_OK) {
-        status = vh_snap_load_memory(vm, files, reader, err);
+        status = vh_snap_load_memory(vm, files, reader, (flags & VH_RESTORE_TAKE) != 0, err);
     }
     if (status == VMMHPC_OK) {
         status = vh_snap_load_chips(vm, reader, err);
@@ -193,7 +186,7 @@ int32_t vh_snap_load(struct vmmhpc *vm, const struct vh_snapshot_files *files, u
     if (status != VMMHPC_OK) {
         return status;
     }
-    if ((flags & ~VMMHPC_RESTORE_CLONE) != 0) {
+    if ((flags & ~(VMMHPC_RESTORE_CLONE | VH_RESTORE_TAKE)) != 0) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, flags, "unknown flags 0x%x", flags);
     }
     if (name != NULL) {
@@ -223,20 +216,4 @@ int32_t vh_snap_load(struct vmmhpc *vm, const struct vh_snapshot_files *files, u
     }
     (void)pthread_mutex_unlock(&vm->lock);
     return status;
-}
-
-int32_t vmmhpc_snapshot_load(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd, uint32_t flags,
-                             struct vmmhpc_error *err)
-{
-    const struct vh_snapshot_files files = {
-        .state_fd = state_fd, .layers = 1, .memory_fds = {memory_fd}};
-    return vh_snap_load(vm, &files, flags, NULL, err);
-}
-
-int32_t vmmhpc_snapshot_clone(struct vmmhpc *vm, int32_t state_fd, int32_t memory_fd,
-                              const char *name, struct vmmhpc_error *err)
-{
-    const struct vh_snapshot_files files = {
-        .state_fd = state_fd, .layers = 1, .memory_fds = {memory_fd}};
-    return vh_snap_load(vm, &files, VMMHPC_RESTORE_CLONE, name == NULL ? "" : name, err);
 }

@@ -33,7 +33,24 @@ struct vh_snap_run {
     uint32_t reserved;
 };
 
+/* VH_SNAP_PACKED, of each file of memory, where one of them is compressed (snapshot_packed.h). */
+struct vh_snap_packed {
+    uint64_t file_bytes;
+    uint64_t index_bytes;
+    uint32_t index_crc; /* CRC-32C */
+    uint32_t codec;     /* VMMHPC_SNAPSHOT_PLAIN: this one is not */
+};
+
 /* ---- layers.c */
+
+/** A file of memory that has to be read in a way of its own: compressed. Parts are whole pages, and
+ *  are asked for by ascending offset. */
+struct vh_snap_source {
+    void *self; /* NULL: it is as it is mapped */
+    bool (*is_hole)(void *self, uint64_t offset, uint64_t bytes);
+    int32_t (*read)(void *self, uint64_t offset, uint64_t bytes, uint8_t *to,
+                    struct vmmhpc_error *err);
+};
 
 /** A region, and where its pages are. */
 struct vh_snap_part {
@@ -48,7 +65,9 @@ struct vh_snap_memory {
     const struct vh_snap_region *regions;
     uint32_t count;
     uint32_t layers;
+    uint64_t total; /* bytes of each file, were it not compressed */
     const int *fds;
+    struct vh_snap_source sources[VH_SNAPSHOT_LAYERS];
     struct vh_snap_run whole; /* where there is one file */
     struct vh_snap_part parts[VMMHPC_MEMORY_MAX];
 };
@@ -56,22 +75,41 @@ struct vh_snap_memory {
 /** How many files there are, checked; count 1 where there is no base. */
 int32_t vh_snap_layers(const struct vh_snap_reader *reader, struct vh_snap_layers *layers,
                        struct vmmhpc_error *err);
-/** What the reader says of these files, which stay the caller's. *memory must not be moved. */
+/** How each of these files is compressed. */
+int32_t vh_snap_packed(const struct vh_snap_reader *reader, uint32_t layers,
+                       struct vh_snap_packed packed[VH_SNAPSHOT_LAYERS], struct vmmhpc_error *err);
+/** What the reader says of these files, which stay the caller's. *memory must not be moved.
+ *  @param sources of each file; or NULL: all are as they are mapped */
 int32_t vh_snap_memory_open(struct vh_snap_memory *memory, const struct vh_snapshot_files *files,
-                            const struct vh_snap_reader *reader, struct vmmhpc_error *err);
+                            const struct vh_snap_reader *reader,
+                            const struct vh_snap_source *sources, struct vmmhpc_error *err);
 /** The run that a page of the region is in, and the page behind a run. */
 size_t vh_snap_run_at(const struct vh_snap_part *part, uint64_t page);
 uint64_t vh_snap_run_end(const struct vh_snap_part *part, size_t run);
+/** Bytes of all regions, checked: how long a file of memory is. */
+int32_t vh_snap_total(const struct vh_snap_reader *reader, uint64_t *total,
+                      struct vmmhpc_error *err);
+/** E_TRUNCATED, E_BAD_IMAGE where it has another length. */
+int32_t vh_snap_check_file(int fd, uint64_t total, struct vmmhpc_error *err);
 /** Whether there is nothing in a part of a file. */
 bool vh_snap_is_hole(int fd, uint64_t offset, uint64_t bytes);
 /** Read, not mapped: what cannot be read is an error then, and not SIGBUS. */
 int32_t vh_snap_read_at(int fd, uint8_t *to, uint64_t bytes, uint64_t offset,
                         struct vmmhpc_error *err);
+/** Whether these pages of a region are holes, in whichever files they are. */
+bool vh_snap_are_holes(const struct vh_snap_memory *memory, uint32_t region, uint64_t page,
+                       uint64_t pages);
 /** Pages of a region, wherever they are. */
 int32_t vh_snap_read_pages(const struct vh_snap_memory *memory, uint32_t region, uint64_t page,
                            uint64_t pages, uint8_t *to, struct vmmhpc_error *err);
 
 /* ---- memory.c */
+
+#define VH_SNAP_STEP VH_MIB /* of memory, read or written in one go, at most */
+
+bool vh_snap_is_zero(const uint8_t *page);
+/** Count a page that is not all zeroes in. */
+void vh_snap_add_page(struct vh_snap_region *region, uint64_t number, const uint8_t *page);
 
 /** What a snapshot is based on. */
 struct vh_snap_base {
@@ -82,15 +120,19 @@ struct vh_snap_base {
 /** Write guest RAM to fd, with a base what differs from it; its description to the writer. */
 int32_t vh_snap_save_memory(const struct vmmhpc *vm, int fd, const struct vh_snap_base *base,
                             struct vh_snap_writer *writer, struct vmmhpc_error *err);
-/** Check that the machine has the same regions, and map the files over them. */
+/** Check that the machine has the same regions, and map the files over them.
+ *  @param take move the pages out of the files instead */
 int32_t vh_snap_load_memory(struct vmmhpc *vm, const struct vh_snapshot_files *files,
-                            const struct vh_snap_reader *reader, struct vmmhpc_error *err);
-/** Read all of the memory and compare it with the checksums. */
-int32_t vh_snap_verify_memory(const struct vh_snapshot_files *files,
-                              const struct vh_snap_reader *reader, struct vmmhpc_error *err);
+                            const struct vh_snap_reader *reader, bool take,
+                            struct vmmhpc_error *err);
 /** The regions that a file describes, checked: their number, and *regions points into the file. */
 int32_t vh_snap_regions(const struct vh_snap_reader *reader, const struct vh_snap_region **regions,
                         uint32_t *count, struct vmmhpc_error *err);
+
+/* ---- take.c */
+
+/** An empty file in memory, for the caller to close. */
+int32_t vh_snap_memory_file(const char *name, int *fd, struct vmmhpc_error *err);
 
 /* ---- machine.c */
 

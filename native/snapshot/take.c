@@ -7,7 +7,7 @@
 
 #include "snapshot.h"
 
-static int32_t memory_file(const char *name, int *fd, struct vmmhpc_error *err)
+int32_t vh_snap_memory_file(const char *name, int *fd, struct vmmhpc_error *err)
 {
     *fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     return *fd >= 0 ? VMMHPC_OK
@@ -32,9 +32,9 @@ int32_t vmmhpc_snapshot_take(struct vmmhpc *vm, int32_t *state_fd, int32_t *memo
     if (vm == NULL || state_fd == NULL || memory_fd == NULL) {
         return vh_fail(err, VMMHPC_E_INVALID, 0, 0, "no machine, or nowhere to put descriptors");
     }
-    int32_t status = memory_file("v3m-state", &fds[0], err);
+    int32_t status = vh_snap_memory_file("v3m-state", &fds[0], err);
     if (status == VMMHPC_OK) {
-        status = memory_file("v3m-memory", &fds[1], err);
+        status = vh_snap_memory_file("v3m-memory", &fds[1], err);
     }
     if (status == VMMHPC_OK) {
         status = vmmhpc_snapshot_write(vm, fds[0], fds[1], NULL, 0, err);

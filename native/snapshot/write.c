@@ -67,7 +67,7 @@ void vh_snap_section(struct vh_snap_writer *writer, uint32_t type, uint32_t inde
     vh_snap_end(writer);
 }
 
-int32_t vh_snap_finish(struct vh_snap_writer *writer, const struct vh_snap_header *header,
+int32_t vh_snap_finish(struct vh_snap_writer *writer, const struct vh_snap_header *header, int fd,
                        struct vmmhpc_error *err)
 {
     if (writer->failed || writer->sections > VH_SNAP_SECTIONS || writer->data == NULL) {
@@ -85,7 +85,10 @@ int32_t vh_snap_finish(struct vh_snap_writer *writer, const struct vh_snap_heade
     memcpy(writer->data, &full, sizeof(full));
     full.crc = vh_crc32c(0, writer->data, writer->bytes);
     memcpy(writer->data, &full, sizeof(full));
-    return VMMHPC_OK;
+    int failed = vh_snap_write_at(fd, writer->data, writer->bytes, 0);
+    return failed == 0 ? VMMHPC_OK
+                       : vh_fail(err, VMMHPC_E_IO, failed, writer->bytes,
+                                 "cannot write the snapshot's state: %s", vh_errno_text(failed));
 }
 
 int vh_snap_write_at(int fd, const void *data, size_t bytes, uint64_t offset)

@@ -80,6 +80,7 @@ struct vh_remote_ops {
 /** What every handle on a machine elsewhere begins with. */
 struct vh_remote {
     const struct vh_remote_ops *ops;
+    uint64_t memory_bytes; /* guest RAM of a machine that was made through this handle; else 0 */
 };
 
 /** E_UNSUPPORTED for what cannot be done from afar; VMMHPC_OK for a machine in this process. */

@@ -13,78 +13,17 @@
 
 #include "pci_driver.h"
 #include "snapshot.h"
+#include "snapshot_rig.h"
 #include "tap.h"
 #include "virtio/pci_transport.h"
 #include "vmmhpc_devices.h"
 #include "vmmhpc_snapshot.h"
 
-struct rig {
-    struct vmmhpc *vm;
-    struct vh_virtio *device;
-    int state_fd;
-    int memory_fd;
-    struct vmmhpc_error err;
-};
-
-static struct vmmhpc *machine(struct vh_virtio **device)
-{
-    struct vmmhpc *vm = machine_rig_new(4);
-    (void)pthread_mutex_init(&vm->uart.lock, NULL);
-    (void)pthread_mutex_init(&vm->console_lock, NULL);
-    *device = machine_rig_echo(vm);
-    CHECK(*device != NULL);
-    return vm;
-}
-
-/* A machine with a device in use and something in RAM and UART, paused and saved. */
-static struct rig saved(bool msix)
-{
-    struct rig rig = {.err = {.size = sizeof(rig.err)}};
-    rig.vm = machine(&rig.device);
-    rig.state_fd = memfd_create("state", MFD_CLOEXEC);
-    rig.memory_fd = memfd_create("memory", MFD_CLOEXEC);
-    (void)driver_bring_up(rig.vm, msix);
-    driver_offer(rig.vm, 0);
-    driver_out(rig.vm, driver_bar(rig.vm, 0) + DRIVER_NOTIFY, 2, 0);
-    machine_rig_serve(rig.vm);
-    rig.vm->uart.connected = true;
-    (void)vh_uart_access(&rig.vm->uart, 0, 0, 1, VMMHPC_ACCESS_WRITE, 'x');
-    (void)vh_uart_access(&rig.vm->uart, 0, 7, 1, VMMHPC_ACCESS_WRITE, 0x5a);
-    memset(vh_memory_at(&rig.vm->memory, 0x3ff000, 4096), 0xa5, 4096);
-    atomic_store(&rig.vm->state, VMMHPC_STATE_PAUSED);
-    CHECK_OK(vmmhpc_snapshot_write(rig.vm, rig.state_fd, rig.memory_fd, "note", 4, &rig.err),
-             &rig.err);
-    return rig;
-}
-
-static void release(struct rig *rig)
-{
-    machine_rig_free(rig->vm);
-    (void)close(rig->state_fd);
-    (void)close(rig->memory_fd);
-}
-
-static uint8_t *contents(int fd, size_t *bytes)
-{
-    struct stat info;
-    CHECK_EQ(fstat(fd, &info), 0);
-    *bytes = (size_t)info.st_size;
-    uint8_t *data = malloc(*bytes);
-    CHECK(data != NULL && pread(fd, data, *bytes, 0) == (ssize_t)*bytes);
-    return data;
-}
-
-static void replace(int fd, const uint8_t *data, size_t bytes)
-{
-    CHECK_EQ(ftruncate(fd, 0), 0);
-    CHECK_EQ(pwrite(fd, data, bytes, 0), bytes);
-}
-
 /* Load the files into a fresh machine, which then is gone again. */
-static int32_t load(struct rig *rig)
+static int32_t load(struct snapshot_rig *rig)
 {
     struct vh_virtio *device = NULL;
-    struct vmmhpc *vm = machine(&device);
+    struct vmmhpc *vm = snapshot_rig_machine(&device);
     int32_t status = vmmhpc_snapshot_load(vm, rig->state_fd, rig->memory_fd, 0, &rig->err);
     machine_rig_free(vm);
     return status;
@@ -92,9 +31,9 @@ static int32_t load(struct rig *rig)
 
 TEST(snapshot_continues)
 {
-    struct rig rig = saved(true);
+    struct snapshot_rig rig = snapshot_rig_saved(true);
     struct vh_virtio *device = NULL;
-    struct vmmhpc *vm = machine(&device);
+    struct vmmhpc *vm = snapshot_rig_machine(&device);
     CHECK_OK(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err);
     /* Registers, RAM, UART. */
     uint64_t base = driver_bar(vm, 0);
@@ -117,51 +56,51 @@ TEST(snapshot_continues)
     CHECK_EQ(device->queues[0].next_used, 2);
     CHECK_EQ(rig.device->queues[0].next_used, 1);
     machine_rig_free(vm);
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
 /* What was offered and not looked at yet is looked at, and the driver is told to look, too. */
 TEST(snapshot_wakes_both_sides)
 {
-    struct rig rig = saved(true);
+    struct snapshot_rig rig = snapshot_rig_saved(true);
     driver_offer(rig.vm, 1);
     CHECK_EQ(ftruncate(rig.state_fd, 0), 0);
     CHECK_OK(vmmhpc_snapshot_write(rig.vm, rig.state_fd, rig.memory_fd, NULL, 0, &rig.err),
              &rig.err);
     struct vh_virtio *device = NULL;
-    struct vmmhpc *vm = machine(&device);
+    struct vmmhpc *vm = snapshot_rig_machine(&device);
     CHECK_OK(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err);
     eventfd_t count = 0;
     CHECK_EQ(eventfd_read(vh_virtio_call_fd(device, 0), &count), 0);
     machine_rig_serve(vm);
     CHECK_EQ(device->queues[0].next_used, 2);
     machine_rig_free(vm);
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
 TEST(snapshot_intx)
 {
-    struct rig rig = saved(false);
+    struct snapshot_rig rig = snapshot_rig_saved(false);
     struct vh_virtio *device = NULL;
-    struct vmmhpc *vm = machine(&device);
+    struct vmmhpc *vm = snapshot_rig_machine(&device);
     CHECK_OK(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err);
     CHECK_EQ(driver_in(vm, driver_config(1, 0x06), 2) & 8, 8);
     CHECK_EQ(driver_in(vm, driver_bar(vm, 0) + DRIVER_ISR, 1), 1);
     CHECK_EQ(driver_in(vm, driver_config(1, 0x06), 2) & 8, 0);
     machine_rig_free(vm);
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
 /* Pages of zeroes take no room; a machine that was restored starts from zero after a reset. */
 TEST(snapshot_memory)
 {
-    struct rig rig = saved(true);
+    struct snapshot_rig rig = snapshot_rig_saved(true);
     struct stat info;
     CHECK_EQ(fstat(rig.memory_fd, &info), 0);
     CHECK_EQ(info.st_size, 4 << 20);
     CHECK(info.st_blocks * 512 < 256 * 1024);
     struct vh_virtio *device = NULL;
-    struct vmmhpc *vm = machine(&device);
+    struct vmmhpc *vm = snapshot_rig_machine(&device);
     CHECK_OK(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err);
     /* Its own: the file and others that map it do not see what is written. */
     uint8_t *page = vh_memory_at(&vm->memory, 0x3ff000, 4096);
@@ -174,12 +113,12 @@ TEST(snapshot_memory)
     CHECK_EQ(page[0], 0);
     CHECK_EQ(page[1], 0);
     machine_rig_free(vm);
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
 TEST(snapshot_states)
 {
-    struct rig rig = saved(true);
+    struct snapshot_rig rig = snapshot_rig_saved(true);
     atomic_store(&rig.vm->state, VMMHPC_STATE_STOPPED);
     CHECK_ERROR(vmmhpc_snapshot_write(rig.vm, rig.state_fd, rig.memory_fd, NULL, 0, &rig.err),
                 &rig.err, VMMHPC_E_STATE, "only a machine that runs or is paused");
@@ -191,12 +130,12 @@ TEST(snapshot_states)
     atomic_store(&rig.vm->state, VMMHPC_STATE_PAUSED);
     CHECK_ERROR(vmmhpc_snapshot_write(rig.vm, rig.state_fd, rig.memory_fd, NULL, 0, &rig.err),
                 &rig.err, VMMHPC_E_UNSUPPORTED, "virtio echo cannot be saved");
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
 TEST(snapshot_of_another_machine)
 {
-    struct rig rig = saved(true);
+    struct snapshot_rig rig = snapshot_rig_saved(true);
     struct vh_virtio *device = NULL;
     struct vmmhpc *vm = machine_rig_new(8);
     CHECK(machine_rig_echo(vm) != NULL);
@@ -207,37 +146,37 @@ TEST(snapshot_of_another_machine)
     CHECK_ERROR(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err,
                 VMMHPC_E_INVALID, "the number of PCI devices is 1 there, 0 here");
     machine_rig_free(vm);
-    vm = machine(&device);
+    vm = snapshot_rig_machine(&device);
     device->features = 0;
     CHECK_ERROR(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err,
                 VMMHPC_E_INVALID, "lacks features");
     machine_rig_free(vm);
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
 TEST(snapshot_every_damaged_byte)
 {
-    struct rig rig = saved(true);
+    struct snapshot_rig rig = snapshot_rig_saved(true);
     size_t bytes = 0;
-    uint8_t *data = contents(rig.state_fd, &bytes);
+    uint8_t *data = snapshot_rig_contents(rig.state_fd, &bytes);
     for (size_t at = 0; at < bytes; at += at < 256 ? 1 : 97) {
         data[at] ^= 0x10;
-        replace(rig.state_fd, data, bytes);
+        snapshot_rig_replace(rig.state_fd, data, bytes);
         CHECK(load(&rig) < 0);
         data[at] ^= 0x10;
     }
     for (size_t length = 0; length < bytes; length += length < 256 ? 1 : 97) {
-        replace(rig.state_fd, data, length);
+        snapshot_rig_replace(rig.state_fd, data, length);
         CHECK(load(&rig) < 0);
     }
-    replace(rig.state_fd, data, bytes);
+    snapshot_rig_replace(rig.state_fd, data, bytes);
     CHECK_OK(load(&rig), &rig.err);
     free(data);
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
 /* As damage never is: with a checksum that fits. */
-static int32_t load_patched(struct rig *rig, const uint8_t *data, size_t bytes, size_t at,
+static int32_t load_patched(struct snapshot_rig *rig, const uint8_t *data, size_t bytes, size_t at,
                             uint64_t value, size_t width)
 {
     struct vh_snap_header header;
@@ -250,20 +189,20 @@ static int32_t load_patched(struct rig *rig, const uint8_t *data, size_t bytes, 
     memcpy(copy, &header, sizeof(header));
     header.crc = vh_crc32c(0, copy, bytes);
     memcpy(copy, &header, sizeof(header));
-    replace(rig->state_fd, copy, bytes);
+    snapshot_rig_replace(rig->state_fd, copy, bytes);
     free(copy);
     return load(rig);
 }
 
 TEST(snapshot_hostile_header)
 {
-    struct rig rig = saved(true);
+    struct snapshot_rig rig = snapshot_rig_saved(true);
     size_t bytes = 0;
-    uint8_t *data = contents(rig.state_fd, &bytes);
+    uint8_t *data = snapshot_rig_contents(rig.state_fd, &bytes);
     CHECK_ERROR(load_patched(&rig, data, bytes, 0, 0, 8), &rig.err, VMMHPC_E_BAD_IMAGE,
                 "no snapshot's state");
     CHECK_ERROR(load_patched(&rig, data, bytes, 8, 2, 2), &rig.err, VMMHPC_E_UNSUPPORTED,
-                "of version 2.1 of the format, this reads version 1");
+                "of version 2.2 of the format, this reads version 1");
     CHECK_OK(load_patched(&rig, data, bytes, 10, 7, 2), &rig.err); /* a newer minor version */
     CHECK_ERROR(load_patched(&rig, data, bytes, 16, bytes + 8, 8), &rig.err, VMMHPC_E_TRUNCATED,
                 "should have");
@@ -284,7 +223,7 @@ TEST(snapshot_hostile_header)
     CHECK_ERROR(load_patched(&rig, data, bytes, 10, 0, 2), &rig.err, VMMHPC_E_TRUNCATED,
                 "memory has 4096 bytes");
     free(data);
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
 /* Gives the reader a byte, lingers, and takes it out of the ring then: an I/O thread at its
@@ -315,7 +254,7 @@ static void *pump(void *vm)
 /* What a reader had before the snapshot is not said again after it. */
 TEST(snapshot_while_output_moves)
 {
-    struct rig rig = saved(true);
+    struct snapshot_rig rig = snapshot_rig_saved(true);
     struct slow_reader reader = {0};
     const struct vh_console_keeper keeper = {.pump = pump_slowly};
     struct vmmhpc_stats_page stats = {0};
@@ -327,19 +266,19 @@ TEST(snapshot_while_output_moves)
     while (!atomic_load(&reader.has_read)) {
         (void)poll(NULL, 0, 1);
     }
-    replace(rig.state_fd, NULL, 0);
-    replace(rig.memory_fd, NULL, 0);
+    snapshot_rig_replace(rig.state_fd, NULL, 0);
+    snapshot_rig_replace(rig.memory_fd, NULL, 0);
     CHECK_OK(vmmhpc_snapshot_write(rig.vm, rig.state_fd, rig.memory_fd, NULL, 0, &rig.err),
              &rig.err);
     atomic_store(&reader.is_saved, true);
     CHECK_EQ(pthread_join(thread, NULL), 0);
     struct vh_virtio *device = NULL;
-    struct vmmhpc *vm = machine(&device);
+    struct vmmhpc *vm = snapshot_rig_machine(&device);
     CHECK_OK(vmmhpc_snapshot_load(vm, rig.state_fd, rig.memory_fd, 0, &rig.err), &rig.err);
     uint8_t byte = 0;
     CHECK_EQ(vh_uart_peek(&vm->uart, &byte, 1), 0);
     machine_rig_free(vm);
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
 /* ------------------------------------------------------------------ clones */
@@ -447,7 +386,7 @@ TEST(snapshot_clone)
 /* ------------------------------------------------------------------ bases */
 
 /* One more snapshot, based on the rig's; its own files, and below them the rig's. */
-static struct vh_snapshot_files based(struct rig *rig)
+static struct vh_snapshot_files based(struct snapshot_rig *rig)
 {
     const struct vh_snapshot_files base = {
         .state_fd = rig->state_fd, .layers = 1, .memory_fds = {rig->memory_fd}};
@@ -470,10 +409,10 @@ static void close_based(const struct vh_snapshot_files *files)
 
 TEST(snapshot_with_a_base)
 {
-    struct rig rig = saved(true);
+    struct snapshot_rig rig = snapshot_rig_saved(true);
     struct vh_snapshot_files files = based(&rig);
     struct vh_virtio *device = NULL;
-    struct vmmhpc *vm = machine(&device);
+    struct vmmhpc *vm = snapshot_rig_machine(&device);
     CHECK_OK(vh_snap_load(vm, &files, 0, NULL, &rig.err), &rig.err);
     const struct vh_mapping *mapping = &vm->memory.mappings[0];
     CHECK_EQ(memcmp(mapping->base, rig.vm->memory.mappings[0].base, mapping->bytes), 0);
@@ -485,57 +424,26 @@ TEST(snapshot_with_a_base)
     CHECK_EQ(fstat(files.memory_fds[0], &info), 0);
     CHECK(info.st_blocks * 512 <= 40 * 4096);
     close_based(&files);
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
-static int32_t load_based(struct rig *rig, const struct vh_snapshot_files *files)
+static int32_t load_based(struct snapshot_rig *rig, const struct vh_snapshot_files *files)
 {
     struct vh_virtio *device = NULL;
-    struct vmmhpc *vm = machine(&device);
+    struct vmmhpc *vm = snapshot_rig_machine(&device);
     int32_t status = vh_snap_load(vm, files, 0, NULL, &rig->err);
     machine_rig_free(vm);
     return status;
 }
 
-/* Where a section's payload is in a file. */
-static size_t payload_at(const uint8_t *data, size_t bytes, uint32_t type)
-{
-    struct vh_snap_section section;
-    for (size_t at = sizeof(struct vh_snap_header); at < bytes;
-         at += sizeof(section) + (section.bytes + 7) / 8 * 8) {
-        memcpy(&section, data + at, sizeof(section));
-        if (section.type == type) {
-            return at + sizeof(section);
-        }
-    }
-    CHECK(false);
-    return 0;
-}
-
-static void patch(const struct vh_snapshot_files *files, uint8_t *data, size_t bytes, size_t at,
-                  uint64_t value)
-{
-    struct vh_snap_header header;
-    uint64_t before = 0;
-    memcpy(&before, data + at, sizeof(before));
-    memcpy(data + at, &value, sizeof(value));
-    memcpy(&header, data, sizeof(header));
-    header.crc = 0;
-    memcpy(data, &header, sizeof(header));
-    header.crc = vh_crc32c(0, data, bytes);
-    memcpy(data, &header, sizeof(header));
-    replace(files->state_fd, data, bytes);
-    memcpy(data + at, &before, sizeof(before));
-}
-
 TEST(snapshot_hostile_base)
 {
-    struct rig rig = saved(true);
+    struct snapshot_rig rig = snapshot_rig_saved(true);
     struct vh_snapshot_files files = based(&rig);
     size_t bytes = 0;
-    uint8_t *data = contents(files.state_fd, &bytes);
-    const size_t layers = payload_at(data, bytes, VH_SNAP_LAYERS);
-    const size_t runs = payload_at(data, bytes, VH_SNAP_RUNS);
+    uint8_t *data = snapshot_rig_contents(files.state_fd, &bytes);
+    const size_t layers = snapshot_rig_payload(data, bytes, VH_SNAP_LAYERS);
+    const size_t runs = snapshot_rig_payload(data, bytes, VH_SNAP_RUNS);
     const size_t second = runs + sizeof(struct vh_snap_run);
     const struct {
         size_t at;
@@ -555,40 +463,29 @@ TEST(snapshot_hostile_base)
         {runs + 8, UINT32_MAX},
     };
     for (size_t i = 0; i < VH_COUNT(rows); i++) {
-        patch(&files, data, bytes, rows[i].at, rows[i].value);
+        snapshot_rig_patch(files.state_fd, data, bytes, rows[i].at, rows[i].value);
         CHECK(load_based(&rig, &files) == VMMHPC_E_BAD_IMAGE);
     }
-    patch(&files, data, bytes, layers, 3); /* it says three files, and there are two */
+    snapshot_rig_patch(files.state_fd, data, bytes, layers,
+                       3); /* it says three files, and there are two */
     CHECK_ERROR(load_based(&rig, &files), &rig.err, VMMHPC_E_INVALID, "in 3 files, and 2 are");
-    patch(&files, data, bytes, layers, 2);
+    snapshot_rig_patch(files.state_fd, data, bytes, layers, 2);
     CHECK_OK(load_based(&rig, &files), &rig.err);
     CHECK_EQ(ftruncate(files.memory_fds[0], 4096), 0);
     CHECK_ERROR(load_based(&rig, &files), &rig.err, VMMHPC_E_TRUNCATED, "memory has 4096 bytes");
     free(data);
     close_based(&files);
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
 /* ------------------------------------------------------------------ directories */
-
-static char *scratch(void)
-{
-    char *path = strdup("/tmp/v3m-snapshot-XXXXXX");
-    CHECK(path != NULL && mkdtemp(path) != NULL);
-    return path;
-}
-
-static void join(char *to, size_t room, const char *directory, const char *name)
-{
-    (void)snprintf(to, room, "%s/%s", directory, name);
-}
 
 static void remove_all(char *root)
 {
     static const char *const names[] = {"s/state", "s/memory", "s"};
     char path[128];
     for (size_t i = 0; i < VH_COUNT(names); i++) {
-        join(path, sizeof(path), root, names[i]);
+        snapshot_rig_join(path, sizeof(path), root, names[i]);
         (void)remove(path);
     }
     CHECK_EQ(rmdir(root), 0); /* nothing else was left */
@@ -597,12 +494,12 @@ static void remove_all(char *root)
 
 TEST(snapshot_directory)
 {
-    struct rig rig = saved(true);
-    char *root = scratch();
+    struct snapshot_rig rig = snapshot_rig_saved(true);
+    char *root = snapshot_rig_scratch();
     char path[128];
     char note[8] = "";
     struct vmmhpc_snapshot_info info = {.size = sizeof(info)};
-    join(path, sizeof(path), root, "s");
+    snapshot_rig_join(path, sizeof(path), root, "s");
     CHECK_OK(vmmhpc_snapshot_save(rig.vm, path, "a note", 6, &rig.err), &rig.err);
     CHECK_OK(vmmhpc_snapshot_read(path, &info, note, sizeof(note), &rig.err), &rig.err);
     CHECK_EQ(info.major, 1);
@@ -616,12 +513,12 @@ TEST(snapshot_directory)
                 "File exists");
     CHECK_OK(vmmhpc_snapshot_verify(path, &rig.err), &rig.err);
     struct vh_virtio *device = NULL;
-    struct vmmhpc *vm = machine(&device);
+    struct vmmhpc *vm = snapshot_rig_machine(&device);
     CHECK_OK(vmmhpc_snapshot_restore(vm, path, 0, &rig.err), &rig.err);
     machine_rig_free(vm);
     /* A bit in memory. */
     char memory[160];
-    join(memory, sizeof(memory), path, "memory");
+    snapshot_rig_join(memory, sizeof(memory), path, "memory");
     CHECK_EQ(chmod(memory, 0600), 0);
     int fd = open(memory, O_RDWR | O_CLOEXEC);
     CHECK_EQ(pwrite(fd, "!", 1, 0x3ff800), 1);
@@ -629,25 +526,25 @@ TEST(snapshot_directory)
                 "the checksum of memory region 0 is wrong");
     (void)close(fd);
     remove_all(root);
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
 TEST(snapshot_failure_leaves_nothing)
 {
-    struct rig rig = saved(true);
-    char *root = scratch();
+    struct snapshot_rig rig = snapshot_rig_saved(true);
+    char *root = snapshot_rig_scratch();
     char path[128];
-    join(path, sizeof(path), root, "s");
+    snapshot_rig_join(path, sizeof(path), root, "s");
     rig.device->unsaved = true;
     CHECK(vmmhpc_snapshot_save(rig.vm, path, NULL, 0, &rig.err) < 0);
     CHECK(access(path, F_OK) != 0);
     CHECK_ERROR(vmmhpc_snapshot_restore(rig.vm, path, 0, &rig.err), &rig.err, VMMHPC_E_IO,
                 "cannot open the snapshot");
-    join(path, sizeof(path), root, "none/s");
+    snapshot_rig_join(path, sizeof(path), root, "none/s");
     CHECK_ERROR(vmmhpc_snapshot_save(rig.vm, path, NULL, 0, &rig.err), &rig.err, VMMHPC_E_IO,
                 "cannot make a directory beside");
     remove_all(root);
-    release(&rig);
+    snapshot_rig_release(&rig);
 }
 
 TEST(snapshot_crc)

@@ -10,6 +10,10 @@ import { bytes, type StructValue, struct, u32, u64 } from "./struct.js";
 
 /** VMMHPC_RESTORE_CLONE. */
 export const RESTORE_CLONE = 1;
+/** VMMHPC_SNAPSHOT_COMPRESS. */
+export const SAVE_COMPRESSED = 1;
+/** VMMHPC_SNAPSHOT_PLAIN. */
+export const CODEC_PLAIN = 0;
 /** VMMHPC_CLONE_NAME_MAX. */
 export const CLONE_NAME_MAX = 63;
 /** VMMHPC_SNAPSHOT_NOTE_MAX. */
@@ -31,7 +35,8 @@ export const VmmhpcSnapshotInfo = struct("vmmhpc_snapshot_info", {
   own_bytes: u64,
   base: bytes(16),
   layers: u32,
-  reserved: u32,
+  codec: u32,
+  stored_bytes: u64,
 });
 export type SnapshotInfo = StructValue<typeof VmmhpcSnapshotInfo>;
 
@@ -41,10 +46,12 @@ interface SnapshotApi {
     vm: MachineHandle,
     path: string,
     base: string | null,
+    flags: number,
     note: Uint8Array,
     noteBytes: bigint,
     err: Uint8Array,
   ): number;
+  compress(from: string, to: string, err: Uint8Array): number;
   write(
     vm: MachineHandle,
     stateFd: number,
@@ -69,7 +76,8 @@ const PATH = "const char *";
 /** What the functions are bound with; a unit test compares it with the header. */
 export const SNAPSHOT_SIGNATURES: { readonly [K in keyof SnapshotApi]: Signature } = {
   save: ["vmmhpc_snapshot_save", "int32_t", [P, PATH, P, "uint64_t", P]],
-  saveSince: ["vmmhpc_snapshot_save_since", "int32_t", [P, PATH, PATH, P, "uint64_t", P]],
+  saveSince: ["vmmhpc_snapshot_save_since", "int32_t", [P, PATH, PATH, "uint32_t", P, "uint64_t", P]],
+  compress: ["vmmhpc_snapshot_compress", "int32_t", [PATH, PATH, P]],
   write: ["vmmhpc_snapshot_write", "int32_t", [P, "int32_t", "int32_t", P, "uint64_t", P]],
   restore: ["vmmhpc_snapshot_restore", "int32_t", [P, PATH, "uint32_t", P]],
   load: ["vmmhpc_snapshot_load", "int32_t", [P, "int32_t", "int32_t", "uint32_t", P]],
@@ -92,12 +100,18 @@ export async function saveAsync(
   path: string,
   note: Uint8Array,
   base: string | null = null,
+  flags = 0,
 ): Promise<void> {
   const length = BigInt(note.byteLength); // read after the call, too: that keeps the note reachable
   await checkedAsync((err, done) =>
-    snapshots.api().saveSince.async(vm, path, base, noteOf(note), length, err, done),
+    snapshots.api().saveSince.async(vm, path, base, flags, noteOf(note), length, err, done),
   );
   note.byteLength;
+}
+
+/** @throws VmmError, LibraryError */
+export async function compressAsync(from: string, to: string): Promise<void> {
+  await checkedAsync((err, done) => snapshots.api().compress.async(from, to, err, done));
 }
 
 /** @throws VmmError, LibraryError */

@@ -12,14 +12,25 @@ import { formatBytes, UsageError } from "./values.js";
 const ACTIONS = ["create", "list", "show", "delete", "verify"] as const;
 type Action = (typeof ACTIONS)[number];
 
-const HEADING = ["VM", "SNAPSHOT", "TYPE", "CPUS", "MEMORY", "BASE", "CREATED"];
+const HEADING = ["VM", "SNAPSHOT", "TYPE", "CPUS", "MEMORY", "KEPT", "BASE", "CREATED"];
 
 export interface SnapshotFlags extends FrontFlags {
   readonly base?: string;
+  readonly compress?: boolean;
 }
 
-function row({ vm, name, type, cpus, memory, base, created }: SnapshotRecord): string[] {
-  return [vm, name, type, String(cpus), formatBytes(memory), base ?? "", formatTime(created)];
+/** What the memory takes in the snapshot, and by how much compressing it has helped. */
+function keptMemory({ kept }: SnapshotRecord): string {
+  if (kept === undefined) return "–";
+  const { dataBytes, storedBytes, compressed } = kept;
+  const stored = formatBytes(storedBytes);
+  return compressed ? `${stored}, ${(dataBytes / storedBytes).toFixed(1)}:1` : stored;
+}
+
+function row(record: SnapshotRecord): string[] {
+  const { vm, name, type, cpus, memory, base, created } = record;
+  const kept = keptMemory(record);
+  return [vm, name, type, String(cpus), formatBytes(memory), kept, base ?? "", formatTime(created)];
 }
 
 function action(word: string): Action {
@@ -46,8 +57,11 @@ async function watched<T>(
 }
 
 async function create(v3m: V3m, vm: string, name: string | undefined, flags: SnapshotFlags): Promise<void> {
-  const since = flags.base === undefined ? {} : { base: flags.base };
-  const made = await watched(flags, (options) => v3m.createSnapshot(vm, name, { ...options, ...since }));
+  const how = {
+    compress: flags.compress === true,
+    ...(flags.base === undefined ? {} : { base: flags.base }),
+  };
+  const made = await watched(flags, (options) => v3m.createSnapshot(vm, name, { ...options, ...how }));
   if (flags.json === true) sayJson(made);
   else say(`${vm}: snapshot ${made.name}`);
 }
@@ -75,6 +89,8 @@ async function show(v3m: V3m, vm: string, name: string, flags: FrontFlags): Prom
       ["created", formatTime(record.created)],
       ["vCPUs", String(record.cpus)],
       ["memory", formatBytes(record.memory)],
+      ["of it not zero", record.kept === undefined ? "–" : formatBytes(record.kept.dataBytes)],
+      ["kept in", keptMemory(record)],
       ["based on", record.base ?? "–"],
       ["directory", record.directory],
     ]),
@@ -101,8 +117,11 @@ export async function snapshot(
   flags: SnapshotFlags,
 ): Promise<number> {
   const what = action(word);
-  if (flags.base !== undefined && what !== "create") {
-    throw new UsageError(`snapshot ${word} has no --base`, "v2m snapshot create VM --base SNAPSHOT");
+  if (what !== "create") {
+    for (const option of ["base", "compress"] as const) {
+      if (flags[option] === undefined) continue;
+      throw new UsageError(`snapshot ${word} has no --${option}`, "it is for v2m snapshot create");
+    }
   }
   const v3m = openFront(flags);
   if (what === "list") {

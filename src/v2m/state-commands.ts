@@ -26,6 +26,7 @@ export function addStateCommands(program: Command, finish: Finish): void {
     examples: [
       "v2m snapshot create node1 before-upgrade",
       "v2m snapshot create node1 hourly-2 --base hourly-1",
+      "v2m snapshot create node1 archive --compress",
       "v2m snapshot list",
       "v2m snapshot verify node1 before-upgrade",
     ],
@@ -36,7 +37,8 @@ export function addStateCommands(program: Command, finish: Finish): void {
       .argument("<action>", "create, list, show, delete or verify")
       .argument("[vm]", "VM; list: default all")
       .argument("[snapshot]", "name of the snapshot; create: default s1, s2 …")
-      .option("--base <snapshot>", "create: write only the memory that differs from this one's"),
+      .option("--base <snapshot>", "create: write only the memory that differs from this one's")
+      .option("--compress", "create: compress the memory; restoring takes longer then"),
   ).action(async (action: string, vm: string | undefined, name: string | undefined, flags: SnapshotFlags) => {
     const { snapshot } = await import("./snapshot.js");
     finish(await snapshot(action, vm, name, flags));

@@ -11,6 +11,7 @@
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { V3mError } from "../errors.js";
+import type { KeptMemory } from "../vmm/backend.js";
 import { compareNames } from "./store/compare.js";
 import { damaged, readVersioned, storeError, syncDirectory, writeAtomically } from "./store/files.js";
 import { uniqueSuffix } from "./store/unique.js";
@@ -31,8 +32,15 @@ export interface SnapshotRecord {
   readonly memory: number;
   /** Name that the snapshot had in comparison to which this one was written. It may be gone: this one does not need it. */
   readonly base?: string;
+  /** What it has of the memory, where the back end said so. */
+  readonly kept?: KeptMemory;
   /** Where the back end's part of it is. */
   readonly directory: string;
+}
+
+function isKept(value: unknown): value is KeptMemory {
+  const { dataBytes, storedBytes, compressed } = (value ?? {}) as Record<string, unknown>;
+  return typeof dataBytes === "number" && typeof storedBytes === "number" && typeof compressed === "boolean";
 }
 
 /** There is no such snapshot, there is one already, or it cannot be called so. */
@@ -62,14 +70,15 @@ export class Snapshots {
     const path = join(directory, RECORD);
     const record = readVersioned(path, VERSION);
     if (record === undefined) return undefined;
-    const { vm, type, created, cpus, memory, base } = record;
+    const { vm, type, created, cpus, memory, base, kept } = record;
     if (
       typeof vm !== "string" ||
       typeof type !== "string" ||
       typeof created !== "string" ||
       typeof cpus !== "number" ||
       typeof memory !== "number" ||
-      (base !== undefined && typeof base !== "string")
+      (base !== undefined && typeof base !== "string") ||
+      (kept !== undefined && !isKept(kept))
     ) {
       throw damaged(path);
     }
@@ -81,6 +90,7 @@ export class Snapshots {
       cpus,
       memory,
       ...(base === undefined ? {} : { base }),
+      ...(kept === undefined ? {} : { kept }),
       directory: join(directory, "data"),
     };
   }
@@ -116,13 +126,13 @@ export class Snapshots {
   }
 
   /**
-   * Make one: `fill` makes the directory that it is given. It appears whole, or not at all.
+   * Make one: `fill` makes the directory that it is given, and says what it has of the memory. It appears whole, or not at all.
    * @throws SnapshotError E_EXISTS, StoreError, and what `fill` throws
    */
   async create(
     name: string,
     about: Pick<SnapshotRecord, "type" | "cpus" | "memory" | "base">,
-    fill: (directory: string) => Promise<void>,
+    fill: (directory: string) => Promise<KeptMemory | undefined>,
   ): Promise<SnapshotRecord> {
     const path = this.#path(name);
     if (this.#read(name) !== undefined) {
@@ -138,7 +148,7 @@ export class Snapshots {
       throw storeError(error, `cannot make ${temporary}`);
     }
     try {
-      await fill(join(temporary, "data"));
+      const kept = await fill(join(temporary, "data"));
       const { type, cpus, memory, base } = about;
       const record = {
         version: VERSION,
@@ -148,6 +158,7 @@ export class Snapshots {
         cpus,
         memory,
         ...(base === undefined ? {} : { base }),
+        ...(kept === undefined ? {} : { kept }),
       };
       await writeAtomically(temporary, RECORD, `${JSON.stringify(record)}\n`);
       await rename(temporary, path);

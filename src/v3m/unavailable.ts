@@ -72,8 +72,8 @@ class UnavailableBackend implements Backend<VmDefinition> {
   async createImage(): Promise<void> {
     this.#no("image");
   }
-  async snapshot(): Promise<void> {
-    this.#no("snapshot");
+  async snapshot(): Promise<never> {
+    return this.#no("snapshot");
   }
   async restore(): Promise<void> {
     this.#no("restore");

@@ -236,7 +236,9 @@ export class V3m {
 
   /** Keep the state of a machine in a directory. */
   async snapshot(name: string, directory: string, options: KeepOptions = {}): Promise<void> {
-    await this.#run(name, "snapshot", options, (backend) => backend.snapshot(name, directory, options));
+    await this.#run(name, "snapshot", options, async (backend) => {
+      await backend.snapshot(name, directory, options);
+    });
   }
 
   /** The snapshots of a VM, by name: to look at them. @throws NotFoundError */
@@ -249,13 +251,14 @@ export class V3m {
   /**
    * Keep the state of a machine under a name.
    * @param snapshot default: a free one, s1, s2 …
-   * @param options `base`: name of an older one, whose memory this one shares where nothing has changed
+   * @param options `base`: name of an older one, whose memory this one shares where nothing has changed; `compress`: what
+   *   is written of the memory
    * @throws SnapshotError E_EXISTS; then, and whenever it fails, there is no new one
    */
   async createSnapshot(
     name: string,
     snapshot?: string,
-    { base, ...options }: OperationOptions & { readonly base?: string } = {},
+    { base, ...options }: KeepOptions = {},
   ): Promise<SnapshotRecord> {
     let made: SnapshotRecord | undefined;
     await this.#run(name, "snapshot", options, async (backend) => {

@@ -156,6 +156,17 @@ export interface MigrationOptions extends OperationOptions {
 export interface KeepOptions extends OperationOptions {
   /** Directory of an older snapshot of the same machine: what memory has in common with it need not be kept again. */
   readonly base?: string;
+  /** A back end whose snapshots are not compressed fails with E_UNSUPPORTED. */
+  readonly compress?: boolean;
+}
+
+/** What of a machine's memory a snapshot has. */
+export interface KeptMemory {
+  /** Bytes that are neither zeroes nor in the base. */
+  readonly dataBytes: number;
+  /** What they take in the snapshot. */
+  readonly storedBytes: number;
+  readonly compressed: boolean;
 }
 
 /**
@@ -217,8 +228,9 @@ export interface Backend<Definition = unknown> {
    * Keep the state of a machine, the disks that it writes to included, in a directory that is not there yet; its parent
    * is. A running machine goes on, whether this succeeds or not. Where it fails the directory is not there. The base may
    * be removed afterwards. A back end whose snapshots have none fails with E_UNSUPPORTED.
+   * @returns what it has of the memory, where the back end knows
    */
-  snapshot(name: string, directory: string, options?: KeepOptions): Promise<void>;
+  snapshot(name: string, directory: string, options?: KeepOptions): Promise<KeptMemory | undefined>;
   /** Start a machine in the state that was kept. Where it fails its disks are as they were before. */
   restore(name: string, directory: string, options?: OperationOptions): Promise<void>;
   /** Read all of a snapshot and compare it with its checksums; absent where there are none. */

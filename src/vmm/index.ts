@@ -53,6 +53,7 @@ export {
 export * from "./options.js";
 export { type Passt, type PasstOptions, type PortForward, startPasst } from "./passt.js";
 export {
+  compressSnapshot,
   type RestoreOptions,
   readSnapshot,
   type SnapshotInfo,

@@ -24,6 +24,7 @@ import {
   type RestoreOptions,
   restoreFlags,
   type SnapshotOptions,
+  saveFlags,
   snapshotNote,
   snapshotPath,
 } from "./snapshot.js";
@@ -161,7 +162,7 @@ export class Machine extends EventEmitter<MachineEvents> {
   /**
    * Make a machine that goes on where another one was when `snapshot(directory)` was called, at its `start()`. Its
    * options are the other one's: the same vCPUs, memory and devices; the kernel is what a reset boots. Memory is
-   * mapped from the snapshot, which may be removed but not changed.
+   * mapped from the snapshot, which may be removed but not changed; where it is compressed it is read.
    * @param where as for `spawn`: in a monitor process of its own
    * @throws VmmError E_INVALID: the options are another machine's; E_UNSUPPORTED: another CPU or version;
    *     E_BAD_IMAGE, E_TRUNCATED: the snapshot is damaged; ArgumentError. Nothing is left behind then.
@@ -302,10 +303,11 @@ export class Machine extends EventEmitter<MachineEvents> {
    * @throws VmmError E_IO: the directory exists, or the disk is full; E_STATE: it neither runs nor is paused;
    *     E_UNSUPPORTED: it has modules, vhost devices or read-only pmem
    */
-  snapshot(directory: string, { note, base }: SnapshotOptions = {}): Promise<void> {
+  snapshot(directory: string, options: SnapshotOptions = {}): Promise<void> {
     const path = snapshotPath(directory);
-    const since = base === undefined ? null : snapshotPath(base);
-    return this.#track(snapshots.saveAsync(this.#open(), path, snapshotNote(note), since));
+    const base = options.base === undefined ? null : snapshotPath(options.base);
+    const note = snapshotNote(options.note);
+    return this.#track(snapshots.saveAsync(this.#open(), path, note, base, saveFlags(options)));
   }
 
   /**

@@ -19,6 +19,11 @@ export interface SnapshotOptions {
    * new one has links to its files, so both are in one file system, and each can be removed.
    */
   readonly base?: string;
+  /**
+   * Compress the memory, after the machine goes on. Until then it takes its room in the file system as it is. A restore
+   * reads and decompresses all of it then, instead of mapping it.
+   */
+  readonly compress?: boolean;
 }
 
 export interface RestoreOptions {
@@ -46,6 +51,9 @@ export interface SnapshotInfo {
   readonly dataBytes: bigint;
   /** Of the data, what is not in the snapshots that it is based on. */
   readonly ownBytes: bigint;
+  /** What these take in the snapshot: less where they are compressed. */
+  readonly storedBytes: bigint;
+  readonly compressed: boolean;
   /** How many snapshots it is based on, one upon the other, and the youngest one's id. */
   readonly bases: number;
   readonly base?: string;
@@ -79,6 +87,8 @@ export function snapshotNote(note: Uint8Array | string = ""): Uint8Array {
   return bytes;
 }
 
+export const saveFlags = ({ compress = false }: SnapshotOptions) => (compress ? native.SAVE_COMPRESSED : 0);
+
 export const restoreFlags = ({ clone = false }: RestoreOptions) => (clone ? native.RESTORE_CLONE : 0);
 
 /**
@@ -97,11 +107,22 @@ export function readSnapshot(directory: string): SnapshotInfo {
     memoryBytes: info.memory_bytes,
     dataBytes: info.data_bytes,
     ownBytes: info.own_bytes,
+    storedBytes: info.stored_bytes,
+    compressed: info.codec !== native.CODEC_PLAIN,
     bases: info.layers - 1,
     ...(info.layers > 1 ? { base: Buffer.from(info.base).toString("hex") } : {}),
     guestTimeNs: info.guest_time_ns,
     note,
   };
+}
+
+/**
+ * Make a compressed copy of a snapshot, in a directory that is not there yet, and in the same file system. What it is based
+ * on is linked as it is.
+ * @throws VmmError E_INVALID: it is compressed already; else as `readSnapshot`
+ */
+export function compressSnapshot(directory: string, to: string): Promise<void> {
+  return native.compressAsync(snapshotPath(directory), snapshotPath(to));
 }
 
 /** Read all of a snapshot and compare it with its checksums. @throws VmmError as `readSnapshot` */

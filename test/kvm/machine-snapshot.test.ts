@@ -2,6 +2,7 @@
 /** Tiny guests are saved in the middle of their work and go on in another machine; what is refused, and why. */
 import {
   copyFileSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -12,7 +13,13 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Machine, type MachineOptions, readSnapshot, verifySnapshot } from "../../src/vmm/index.js";
+import {
+  compressSnapshot,
+  Machine,
+  type MachineOptions,
+  readSnapshot,
+  verifySnapshot,
+} from "../../src/vmm/index.js";
 import { suite } from "../support/capabilities.js";
 import { finish, guest, PATIENCE, roundsOf, run, Transcript, withRunning } from "../support/machines.js";
 import { gone, MonitorPlace } from "../support/monitors.js";
@@ -281,6 +288,127 @@ suite("snapshots", { needs: ["kvm"] }, () => {
     });
   });
 
+  describe("compressed", () => {
+    const options = guest("echo", {}, { memory: [{ bytes: 8 << 20 }, { bytes: 32 << 20 }] });
+    const BIG = 0x1000000;
+    const big = Buffer.alloc(4 << 20, "is said again and again ");
+
+    /** A guest that has something to compress, at work. */
+    const withBig = (work: (machine: Machine) => Promise<void>) =>
+      withRunning(options, "echo: ready\n", async (machine) => {
+        machine.memory.bytes(BIG, big.length).set(big);
+        await work(machine);
+      });
+
+    /** It is all there, and the guest goes on. */
+    async function goesOn(machine: Machine, text: string): Promise<void> {
+      const transcript = new Transcript(machine);
+      machine.start();
+      machine.console.write(`${text}\n`);
+      await transcript.until(`${text}\n`);
+    }
+
+    it("are smaller, undamaged, and restored in this process and in monitors", async () => {
+      const path = fresh();
+      await withBig(async (machine) => {
+        await machine.snapshot(path, { compress: true, note: "a note" });
+        expect(machine.state).toBe("running");
+      });
+      expect(readdirSync(path).sort()).toEqual(["memory", "state"]);
+      const info = readSnapshot(path);
+      expect(info).toMatchObject({ compressed: true, note: Buffer.from("a note") });
+      expect(info.storedBytes).toBe(BigInt(statSync(join(path, "memory")).size));
+      expect(info.ownBytes).toBeGreaterThanOrEqual(BigInt(big.length));
+      expect(info.storedBytes).toBeLessThan(info.ownBytes / 8n);
+      await verifySnapshot(path);
+      {
+        await using copy = await Machine.restore(path, options);
+        expect(copy.memory.read(BIG, big.length).equals(big)).toBe(true);
+        await goesOn(copy, "here");
+      }
+      const second = fresh();
+      {
+        await using copy = await Machine.restore(path, options, directory());
+        await goesOn(copy, "in a monitor");
+        await copy.snapshot(second, { compress: true });
+        expect(copy.state).toBe("running");
+        await copy.quit();
+      }
+      rmSync(path, { recursive: true });
+      await using back = await Machine.restore(second, options);
+      expect(back.memory.read(BIG, big.length).equals(big)).toBe(true);
+      await goesOn(back, "here again");
+      using point = await back.forkPoint();
+      await using clone = await Machine.clone(point, { ...options, name: "clone" });
+      expect(clone.memory.read(BIG, big.length).equals(big)).toBe(true);
+      await goesOn(clone, "a clone");
+      back.reset();
+    });
+
+    it.each(["memfd", "anon"] as const)("restore memory that is %s", async (backing) => {
+      const mixed = guest("echo", {}, { memory: [{ bytes: 4 << 20, backing }, { bytes: 4 << 20 }] });
+      const path = fresh();
+      await withRunning(mixed, "echo: ready\n", (machine) => machine.snapshot(path, { compress: true }));
+      for (const where of [undefined, directory()]) {
+        await using copy = await Machine.restore(path, mixed, where);
+        await goesOn(copy, "hello");
+        if (where !== undefined) await copy.quit();
+      }
+    });
+
+    it("are bases, and have bases, by monitors as well", async () => {
+      const [first, second, third] = [fresh(), fresh(), fresh()];
+      await withBig(async (machine) => {
+        await machine.snapshot(first, { compress: true });
+        machine.memory.bytes(BIG + 0x2000, 4096).fill(0);
+        await machine.snapshot(second, { base: first });
+        expect(readSnapshot(second)).toMatchObject({ compressed: false, bases: 1 });
+        expect(readSnapshot(second).ownBytes).toBeLessThan(BigInt(256 << 10));
+      });
+      {
+        await using copy = await Machine.restore(second, options, directory());
+        await goesOn(copy, "in a monitor");
+        await copy.snapshot(third, { base: second, compress: true });
+        await copy.quit();
+      }
+      expect(readSnapshot(third)).toMatchObject({ compressed: true, bases: 2 });
+      for (const path of [first, second]) rmSync(path, { recursive: true });
+      await verifySnapshot(third);
+      await using copy = await Machine.restore(third, options);
+      expect(copy.memory.read(BIG + 0x1000, 4096).equals(big.subarray(0x1000, 0x2000))).toBe(true);
+      expect(copy.memory.read(BIG + 0x2000, 4096).equals(Buffer.alloc(4096))).toBe(true);
+      await goesOn(copy, "here");
+    });
+
+    it("are made of others later; what is damaged is refused", async () => {
+      const [plain, path, damaged] = [fresh(), fresh(), fresh()];
+      await withBig((machine) => machine.snapshot(plain));
+      await compressSnapshot(plain, path);
+      expect(readSnapshot(path).id).toBe(readSnapshot(plain).id);
+      await expect(compressSnapshot(path, damaged)).rejects.toMatchObject({ code: "E_INVALID" });
+      mkdirSync(damaged);
+      copyFileSync(join(path, "state"), join(damaged, "state"));
+      const memory = readFileSync(join(path, "memory"));
+      memory[100] = (memory[100] ?? 0) ^ 1;
+      const uses = [
+        () => verifySnapshot(damaged),
+        () => Machine.restore(damaged, options),
+        () => Machine.restore(damaged, options, directory()),
+      ];
+      writeFileSync(join(damaged, "memory"), memory);
+      for (const use of uses) await expect(use()).rejects.toMatchObject({ code: "E_BAD_IMAGE" });
+      writeFileSync(join(damaged, "memory"), memory.subarray(1));
+      for (const use of uses) await expect(use()).rejects.toMatchObject({ code: "E_TRUNCATED" });
+      const large = guest("echo", {}, { memory: 16 << 20 });
+      for (const where of [undefined, directory()]) {
+        await expect(Machine.restore(path, large, where)).rejects.toMatchObject({
+          code: "E_INVALID",
+          message: expect.stringMatching(/is of 40 MiB of memory, the machine has 16 MiB/),
+        });
+      }
+    });
+  });
+
   describe("refuse", () => {
     let path: string;
     const options = guest("echo");
@@ -304,7 +432,6 @@ suite("snapshots", { needs: ["kvm"] }, () => {
     it("a damaged state and a short memory, also in a monitor", async () => {
       const damaged = fresh();
       rmSync(damaged, { recursive: true, force: true });
-      const { mkdirSync } = await import("node:fs");
       mkdirSync(damaged);
       const state = readFileSync(join(path, "state"));
       state[state.length >> 1] = (state[state.length >> 1] ?? 0) ^ 1;

@@ -117,6 +117,23 @@ suite("v2m fork", { needs: ["kvm", "jail"] }, () => {
     expect((await (await v3m.snapshots("first-3")).list()).map(({ name }) => name)).toEqual(["rest"]);
   });
 
+  it("makes clones that are saved compressed, while they go on", async () => {
+    const made = await vms.json<SnapshotRecord>("snapshot", "create", "first-3", "small", "--compress");
+    expect((await v3m.status("first-3")).state).toBe("running");
+    expect(readdirSync(made.directory).sort()).toEqual(["disks", "machine"]);
+    const { ownBytes, storedBytes } = readSnapshot(join(made.directory, "machine"));
+    expect(made.kept).toEqual({
+      dataBytes: Number(ownBytes),
+      storedBytes: Number(storedBytes),
+      compressed: true,
+    });
+    expect(storedBytes).toBeLessThan(ownBytes);
+    await v3m.verifySnapshot("first-3", "small");
+    await v3m.stop("first-3", { force: true });
+    await v3m.restoreSnapshot("first-3", "small");
+    await answer("first-3", "of few bytes");
+  });
+
   it("refuses names that are taken, counts that do not fit, and VMs that do not run", async () => {
     const before = v3m.names();
     await expect(v3m.fork("first", ["no/name"])).rejects.toMatchObject({ code: "E_USAGE" });

@@ -267,7 +267,7 @@ class ProcessBackend implements V3mBackend {
   #no(feature: Feature): never {
     throw new UnsupportedError(TYPE, feature, "a process of the host has none");
   }
-  async snapshot(): Promise<void> {
+  async snapshot(): Promise<never> {
     this.#no("snapshot");
   }
   async restore(): Promise<void> {

@@ -6,12 +6,14 @@ import { describe, expect, it } from "vitest";
 import { packageRoot } from "../../src/ffi/library.js";
 import {
   CLONE_NAME_MAX,
+  CODEC_PLAIN,
   NOTE_MAX,
   RESTORE_CLONE,
+  SAVE_COMPRESSED,
   SNAPSHOT_SIGNATURES,
   VmmhpcSnapshotInfo,
 } from "../../src/ffi/snapshot.js";
-import { readSnapshot, verifySnapshot } from "../../src/vmm/index.js";
+import { compressSnapshot, readSnapshot, verifySnapshot } from "../../src/vmm/index.js";
 import { snapshotNote } from "../../src/vmm/snapshot.js";
 import { evaluate, expectations } from "../support/c-layout.js";
 
@@ -23,6 +25,8 @@ describe("vmmhpc_snapshot.h", () => {
     const rows = [
       ...expectations(VmmhpcSnapshotInfo),
       ["VMMHPC_RESTORE_CLONE", BigInt(RESTORE_CLONE)] as const,
+      ["VMMHPC_SNAPSHOT_COMPRESS", BigInt(SAVE_COMPRESSED)] as const,
+      ["VMMHPC_SNAPSHOT_PLAIN", BigInt(CODEC_PLAIN)] as const,
       ["VMMHPC_CLONE_NAME_MAX", BigInt(CLONE_NAME_MAX)] as const,
       ["VMMHPC_SNAPSHOT_NOTE_MAX", BigInt(NOTE_MAX)] as const,
     ];
@@ -52,6 +56,8 @@ describe("snapshots", () => {
   it("are looked for where they are said to be", async () => {
     expect(() => readSnapshot("/nonexistent")).toThrow(/cannot open the snapshot \/nonexistent/);
     expect(() => readSnapshot("")).toThrow(/needs a path/);
+    await expect(compressSnapshot("/nonexistent", "/other")).rejects.toMatchObject({ code: "E_IO" });
+    expect(() => compressSnapshot("/nonexistent", "")).toThrow(/needs a path/);
     await expect(verifySnapshot("/nonexistent")).rejects.toMatchObject({ code: "E_IO", errno: "ENOENT" });
   });
 

@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { keepDisks, withKeptDisks, writtenFiles } from "../../src/v3m/backends/disk-copies.js";
+import { builtinRegistry } from "../../src/v3m/builtin.js";
 import type { VmDefinition } from "../../src/v3m/definition/types.js";
 import { Snapshots } from "../../src/v3m/snapshots.js";
 
@@ -33,6 +34,7 @@ describe("snapshots of a VM", () => {
   const fill = async (directory: string) => {
     mkdirSync(directory);
     writeFileSync(join(directory, "state"), "state");
+    return undefined;
   };
 
   it("are kept, listed in order, and removed", async () => {
@@ -47,6 +49,23 @@ describe("snapshots of a VM", () => {
     expect((await snapshots.list()).map(({ name }) => name)).toEqual(["s10"]);
     expect(() => snapshots.get("s2")).toThrow(/vm has no snapshot "s2"/);
     expect(readdirSync(path("snapshots"))).toEqual(["s10"]);
+  });
+
+  it("say what they have of the memory, where the back end said so", async () => {
+    const kept = { dataBytes: 3 << 20, storedBytes: 1 << 20, compressed: true };
+    await snapshots.create("a", ABOUT, async (directory) => {
+      await fill(directory);
+      return kept;
+    });
+    await snapshots.create("b", ABOUT, fill);
+    expect(snapshots.get("a").kept).toEqual(kept);
+    expect(snapshots.get("b")).not.toHaveProperty("kept");
+    const record = path("snapshots", "a", "snapshot.json");
+    const text = readFileSync(record, "utf8");
+    for (const damage of ['"compressed":3', '"other":true']) {
+      writeFileSync(record, text.replace('"compressed":true', damage));
+      expect(() => snapshots.get("a")).toThrow(/damaged/);
+    }
   });
 
   it("are not replaced, and need a name that is one", async () => {
@@ -78,6 +97,23 @@ describe("snapshots of a VM", () => {
     expect(() => snapshots.get("a")).toThrow(/newer V3M/);
     writeFileSync(path("snapshots", "a", "snapshot.json"), '{"version":1,"vm":3}');
     expect(() => snapshots.get("a")).toThrow(/damaged/);
+  });
+});
+
+describe("snapshots of QEMU's machines", () => {
+  it.each([{ compress: true }, { base: "/older" }])("are refused with %o", async (options) => {
+    const nothing = () => {
+      throw new Error("it was asked for something");
+    };
+    const host = { definition: nothing, stateDirectory: nothing, runtimeDirectory: nothing };
+    for (const type of ["Qemu", "Kvm"] as const) {
+      const backend = await builtinRegistry().get(type, host);
+      await expect(backend.snapshot("vm", path("none"), options)).rejects.toMatchObject({
+        code: "E_UNSUPPORTED",
+        feature: "snapshot",
+      });
+    }
+    expect(existsSync(path("none"))).toBe(false);
   });
 });
 

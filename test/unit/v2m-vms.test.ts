@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The verbs on VMs as a user types them. */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command } from "commander";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -177,6 +177,7 @@ describe("v2m on VMs", () => {
     await vms.json("define", vms.file("a"));
     for (const args of [
       ["snapshot", "create", "a", "s"],
+      ["snapshot", "create", "a", "s", "--compress"],
       ["restore", "a", "s"],
       ["fork", "a", "3"],
       ["migrate", "a", "--to", "host"],
@@ -188,6 +189,39 @@ describe("v2m on VMs", () => {
       });
       expect(outcome.code).toBe(4);
     }
+  });
+
+  it("shows what snapshots take, and by how much compressing them has helped", async () => {
+    await vms.json("define", vms.file("a"));
+    const snapshots = await vms.front().snapshots("a");
+    const about = { type: "Process", cpus: 1, memory: 128 << 20 };
+    const kept = { dataBytes: 42 << 20, storedBytes: 12 << 20, compressed: true };
+    for (const [name, memory] of [
+      ["older", undefined],
+      ["packed", kept],
+      ["plain", { ...kept, storedBytes: kept.dataBytes, compressed: false }],
+    ] as const) {
+      await snapshots.create(name, about, async (directory) => {
+        mkdirSync(directory);
+        return memory;
+      });
+    }
+    const list = (await vms.v2m("snapshot", "list", "a")).stdout.split("\n");
+    expect(list[0]).toMatch(/^VM +SNAPSHOT +TYPE +CPUS +MEMORY +KEPT +BASE +CREATED/);
+    expect(list[1]).toMatch(/^a +older +Process +1 +128 MiB +\S+ +20/);
+    expect(list[2]).toMatch(/^a +packed +Process +1 +128 MiB +12 MiB, 3\.5:1 /);
+    expect(list[3]).toMatch(/^a +plain +Process +1 +128 MiB +42 MiB /);
+    const shown = (await vms.v2m("snapshot", "show", "a", "packed")).stdout;
+    expect(shown).toMatch(/^of it not zero +42 MiB\nkept in +12 MiB, 3\.5:1$/m);
+    expect(await vms.json("snapshot", "show", "a", "packed")).toMatchObject({ name: "packed", kept });
+    for (const option of [["--compress"], ["--base", "older"]]) {
+      const outcome = await vms.v2m("snapshot", "verify", "a", "packed", ...option);
+      expect(messageOf(outcome)).toMatchObject({ code: "E_USAGE" });
+      expect(outcome.code).toBe(2);
+    }
+    expect((await vms.v2m("snapshot", "--help")).stdout).toMatch(
+      /v2m snapshot create node1 archive --compress/,
+    );
   });
 
   it("makes images outside of the store", async () => {

@@ -180,9 +180,12 @@ export class QemuBackend implements Backend<VmDefinition> {
   }
 
   /** QEMU's stream in `machine`, copies of the disks in `disks`: of one moment, for which it is stopped. */
-  async snapshot(name: string, directory: string, options: KeepOptions = {}): Promise<void> {
+  async snapshot(name: string, directory: string, options: KeepOptions = {}): Promise<undefined> {
     if (options.base !== undefined) {
       throw new UnsupportedError(this.type, "snapshot", "QEMU's have all of the memory, and no base");
+    }
+    if (options.compress === true) {
+      throw new UnsupportedError(this.type, "snapshot", "QEMU's streams of memory are not compressed");
     }
     const definition = await this.#host.definition(name);
     const { runtime } = this.#directories(name);

@@ -12,6 +12,7 @@ import type {
   Feature,
   ImageSource,
   KeepOptions,
+  KeptMemory,
   OperationOptions,
   Probe,
   VmEvent,
@@ -19,7 +20,7 @@ import type {
   VmStatus,
 } from "../../../vmm/backend.js";
 import { Machine } from "../../../vmm/machine.js";
-import { readSnapshot, verifySnapshot } from "../../../vmm/snapshot.js";
+import { compressSnapshot, readSnapshot, verifySnapshot } from "../../../vmm/snapshot.js";
 import type { VmDefinition } from "../../definition/types.js";
 import type { UnsupportedError } from "../../errors.js";
 import { createEmptyImage, createFromCdrom, createFromPackages } from "../../images.js";
@@ -162,16 +163,18 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
   }
 
   /** The machine's state in `machine`, copies of its disks in `disks`: of one moment, for which it is paused. */
-  async snapshot(name: string, directory: string, options: KeepOptions = {}): Promise<void> {
+  async snapshot(name: string, directory: string, options: KeepOptions = {}): Promise<KeptMemory> {
     const definition = await this.#host.definition(name);
     const files = await this.#written(definition);
+    const state = join(directory, "machine");
+    const written = options.compress === true ? join(directory, "uncompressed") : state;
     await this.#with(name, async (machine) => {
       const ran = machine.state === "running";
       if (ran) await machine.pause();
       try {
         await mkdir(directory, { mode: 0o700 });
         options.onProgress?.({ what: "writing memory", done: 0, total: 2 });
-        await machine.snapshot(join(directory, "machine"), {
+        await machine.snapshot(written, {
           ...(options.base === undefined ? {} : { base: join(options.base, "machine") }),
         });
         options.signal?.throwIfAborted();
@@ -183,6 +186,20 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
         if (ran) machine.resume();
       }
     });
+    try {
+      if (written !== state) {
+        // The machine goes on meanwhile.
+        options.onProgress?.({ what: "compressing memory", done: 1, total: 2 });
+        await compressSnapshot(written, state);
+        await rm(written, { recursive: true });
+        options.signal?.throwIfAborted();
+      }
+      const { ownBytes, storedBytes, compressed } = readSnapshot(state);
+      return { dataBytes: Number(ownBytes), storedBytes: Number(storedBytes), compressed };
+    } catch (error) {
+      await rm(directory, { recursive: true, force: true });
+      throw error;
+    }
   }
 
   async verifySnapshot(directory: string): Promise<void> {
