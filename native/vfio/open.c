@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/vfio.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -30,8 +31,7 @@ static bool is_address(const char *address)
 }
 
 /* The number of its group; a group without an IOMMU ("noiommu") is none. */
-static int32_t find_group(const char *address, char *group, size_t group_bytes,
-                          struct vmmhpc_error *err)
+static int32_t find_group(const char *address, unsigned long *group, struct vmmhpc_error *err)
 {
     char path[128];
     char target[PATH_MAX];
@@ -47,7 +47,7 @@ static int32_t find_group(const char *address, char *group, size_t group_bytes,
     }
     target[length] = '\0';
     const char *name = strrchr(target, '/');
-    (void)snprintf(group, group_bytes, "%s", name == NULL ? target : name + 1);
+    *group = strtoul(name == NULL ? target : name + 1, NULL, 10);
     return VMMHPC_OK;
 }
 
@@ -69,12 +69,12 @@ static int32_t cannot_open(const char *path, const char *address, struct vmmhpc_
                    vh_errno_text(failed));
 }
 
-static int32_t open_group(const char *address, const char *group, struct vmmhpc_vfio *vfio,
+static int32_t open_group(const char *address, unsigned long group, struct vmmhpc_vfio *vfio,
                           struct vmmhpc_error *err)
 {
     char path[64];
     struct vfio_group_status status = {.argsz = sizeof(status)};
-    (void)snprintf(path, sizeof(path), "/dev/vfio/%s", group);
+    (void)snprintf(path, sizeof(path), "/dev/vfio/%lu", group);
     vfio->group = open(path, O_RDWR | O_CLOEXEC);
     if (vfio->group < 0) {
         return cannot_open(path, address, err);
@@ -82,7 +82,7 @@ static int32_t open_group(const char *address, const char *group, struct vmmhpc_
     if (ioctl(vfio->group, VFIO_GROUP_GET_STATUS, &status) != 0 ||
         (status.flags & VFIO_GROUP_FLAGS_VIABLE) == 0) {
         return vh_fail(err, VMMHPC_E_STATE, 0, 0,
-                       "%s shares IOMMU group %s with devices that are bound to other drivers",
+                       "%s shares IOMMU group %lu with devices that are bound to other drivers",
                        address, group);
     }
     return VMMHPC_OK;
@@ -91,8 +91,8 @@ static int32_t open_group(const char *address, const char *group, struct vmmhpc_
 static int32_t open_all(const char *address, struct vmmhpc_vfio *vfio, struct vmmhpc_error *err)
 {
     static const char container[] = "/dev/vfio/vfio";
-    char group[32];
-    int32_t status = find_group(address, group, sizeof(group), err);
+    unsigned long group = 0;
+    int32_t status = find_group(address, &group, err);
     if (status != VMMHPC_OK) {
         return status;
     }
@@ -112,7 +112,7 @@ static int32_t open_all(const char *address, struct vmmhpc_vfio *vfio, struct vm
     if (ioctl(vfio->group, VFIO_GROUP_SET_CONTAINER, &vfio->container) != 0 ||
         ioctl(vfio->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) != 0) {
         return vh_fail(err, errno == EPERM ? VMMHPC_E_PERMISSION : VMMHPC_E_UNSUPPORTED, errno, 0,
-                       "the IOMMU does not take group %s: %s", group, vh_errno_text(errno));
+                       "the IOMMU does not take group %lu: %s", group, vh_errno_text(errno));
     }
     vfio->device = ioctl(vfio->group, VFIO_GROUP_GET_DEVICE_FD, address);
     if (vfio->device < 0) {

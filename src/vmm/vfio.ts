@@ -82,7 +82,7 @@ async function neighbours(address: string, group: string, root: string): Promise
 function bindCommands({ address, driver }: PciFunction): string {
   const directory = `/sys/bus/pci/devices/${address}`;
   return [
-    "sudo modprobe vfio-pci",
+    "sudo modprobe -a vfio-pci vfio_iommu_type1",
     `echo ${DRIVER} | sudo tee ${directory}/driver_override`,
     ...(driver === undefined ? [] : [`echo ${address} | sudo tee ${directory}/driver/unbind`]),
     `echo ${address} | sudo tee /sys/bus/pci/drivers_probe`,
@@ -133,7 +133,7 @@ async function checkNode(path: string): Promise<void> {
     const errno = (cause as NodeJS.ErrnoException).code;
     if (errno === "ENOENT") {
       throw new V3mError("E_NO_IOMMU", `there is no ${path}: VFIO is not loaded`, {
-        hint: "sudo modprobe vfio-pci",
+        hint: "sudo modprobe -a vfio-pci vfio_iommu_type1",
         errno,
         cause,
       });

@@ -20,7 +20,7 @@ export async function bind(address: string, driver: string | undefined): Promise
   if (now?.driver === driver) return;
   if (now?.driver !== undefined) writeFileSync(sys(address, "driver/unbind"), address);
   if (driver === undefined) return;
-  execFileSync("modprobe", [driver]);
+  execFileSync("modprobe", driver === "vfio-pci" ? ["-a", driver, "vfio_iommu_type1"] : [driver]);
   writeFileSync(sys(address, "driver_override"), driver);
   writeFileSync("/sys/bus/pci/drivers_probe", address);
 }

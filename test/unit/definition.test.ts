@@ -176,11 +176,11 @@ describe("a definition", () => {
         "name: a\nboot: { kernel: k }\nballoon: true\nvfio: [{ device: '3b:00.1' }, { device: '0000:3b:00.1' }]\n",
       ),
     ).toEqual([
-      expect.stringMatching(/^4:\d+ vfio\[1\]\.device: /),
-      "4:7 vfio: not together with a balloon (leave out one of them)",
+      "4:1 vfio: not together with a balloon (leave out one of them)",
+      '4:33 vfio[1].device: "0000:3b:00.1" stands twice (give another)',
     ]);
     expect(await complaints("name: a\nboot: { kernel: k }\nvfio: [{ device: eth0 }]\n")).toEqual([
-      expect.stringContaining("vfio[0].device: not the address of a PCI function"),
+      '3:10 vfio[0].device: "eth0" is not valid here (the address of a PCI function, as 0000:00:04.0)',
     ]);
   });
 

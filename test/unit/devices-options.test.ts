@@ -149,6 +149,7 @@ describe("v2m's device options", () => {
         balloon: true,
         vsock: "42",
         pmem: ["p", "q,ro"],
+        vfio: ["0000:3b:00.1"],
       }),
     ).toEqual({
       disks: [
@@ -177,6 +178,7 @@ describe("v2m's device options", () => {
         { path: "p", readOnly: false },
         { path: "q", readOnly: true },
       ],
+      vfio: [{ device: "0000:3b:00.1" }],
     });
     expect(parseDevices({})).toEqual({});
   });

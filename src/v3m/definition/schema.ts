@@ -166,7 +166,10 @@ const shm = z.strictObject({
 const vfio = z.strictObject({
   device: z
     .string()
-    .regex(/^([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]$/, "not the address of a PCI function")
+    .regex(
+      /^([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]$/,
+      "the address of a PCI function, as 0000:00:04.0",
+    )
     .describe("address of a PCI function of the host's that is bound to vfio-pci, as 0000:00:04.0"),
 });
 
