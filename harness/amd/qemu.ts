@@ -38,6 +38,7 @@ export interface QemuOptions {
  * which the clock watchdog cannot judge under emulation. panic=-1: with -no-reboot, a panic ends QEMU at once.
  */
 const KERNEL_PARAMETERS = [
+  "intel_iommu=on",
   "console=ttyS0",
   "quiet",
   "panic=-1",
@@ -50,6 +51,29 @@ const KERNEL_PARAMETERS = [
   "apparmor=0",
   "cryptomgr.notests",
 ].join(" ");
+
+/**
+ * Network cards on one wire that leads nowhere else, at these addresses: one for the machine itself, and two to be
+ * handed on to its guests, for which it has an IOMMU. None has a driver until somebody loads one.
+ */
+export const CARDS = {
+  own: { address: "0000:00:10.0", mac: "52:54:00:0a:00:01" },
+  e1000e: { address: "0000:00:11.0", mac: "52:54:00:0a:00:02" },
+  virtio: { address: "0000:00:12.0", mac: "52:54:00:0a:00:03" },
+} as const;
+
+function cards(): string[] {
+  const card = (name: keyof typeof CARDS, driver: string) => {
+    const { address, mac } = CARDS[name];
+    const device = `${driver},netdev=${name},addr=${address.slice("0000:00:".length)},mac=${mac},romfile=`;
+    return ["-netdev", `hubport,id=${name},hubid=0`, "-device", device];
+  };
+  return [
+    ...card("own", "e1000e"),
+    ...card("e1000e", "e1000e"),
+    ...card("virtio", "virtio-net-pci,disable-legacy=on,iommu_platform=on"),
+  ];
+}
 
 /** QEMU's arguments, without those that differ between a fresh boot and a restored machine's. */
 export function qemuArguments(options: QemuOptions): string[] {
@@ -72,7 +96,10 @@ export function qemuArguments(options: QemuOptions): string[] {
   ];
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
-    ...["-machine", "q35", "-accel", profile.accelerator, "-cpu", profile.cpu],
+    // Remapping of interrupts needs the interrupt controller outside KVM.
+    ...["-machine", `q35${profile.accelerator === "kvm" ? ",kernel-irqchip=split" : ""}`],
+    ...["-accel", profile.accelerator, "-cpu", profile.cpu],
+    ...["-device", "intel-iommu,intremap=on"],
     ...["-smp", String(options.cpus), "-m", `${options.memoryMiB}M`],
     ...["-kernel", options.kernel, "-initrd", options.initramfs, "-append", KERNEL_PARAMETERS],
     // The generation identifier changes at each start: after a restore the guest's kernel then reseeds its random
@@ -85,6 +112,7 @@ export function qemuArguments(options: QemuOptions): string[] {
     ...(["job", "control", "stdin", "stdout", "stderr"] as const).flatMap(port),
     ...share("hostroot", "hostroot", "/", true),
     // Always there, so that one saved state fits runs with and without an output directory.
+    ...cards(),
     ...share("out", "out", options.outDir ?? "/", options.outDir === undefined),
   ];
 }

@@ -455,6 +455,48 @@ static void shm(void)
     store("shm", "life");
 }
 
+/* fuzz_vfio.c: a driver finds its BARs, goes through the registers, and turns MSI-X on. */
+static void vfio(void)
+{
+    struct step {
+        uint8_t kind, more;
+        uint16_t offset;
+        uint32_t value;
+    };
+    enum { BAR0 = 0, BAR1 = 1, CONFIG = 2, BARS = 3, BAR4 = 4, STATUS = 5, RESET = 6, ON = 7 };
+    enum { OUT = 8, W2 = 16, W4 = 32, W8 = 48 };
+    static const struct step all[] = {
+        {ON, 0, 0, 0},
+        {BARS | OUT, 0, 0x00, 0xffffffff},
+        {BARS, 0, 0x00, 0},
+        {BARS | OUT, 0, 0x00, 0xc0100000},
+        {BAR0 | OUT | W4, 0, 0x40, 1},
+        {BAR0 | W8, 0, 0x40, 0},
+        {BAR1 | OUT | W2, 0, 0x02, 5},
+        {CONFIG | W4, 0, 0x60, 0},
+        {CONFIG | OUT | W4, 0, 0x68, 7},
+        {CONFIG | OUT | W4, 0, 0x88, 0x5810},
+        {BAR4 | OUT | W4, 0, 0x1010, 0xfee00000},
+        {BAR4 | OUT | W4, 0, 0x101c, 0},
+        {CONFIG | OUT | W2, 0, 0x72, 0x8000},
+        {BAR4 | W8, 0, 0x3000, 0},
+        {STATUS, 0, 0, 0x18},
+        {CONFIG | W2, 0, 0x06, 0},
+        {CONFIG | OUT | W2, 0, 0x04, 0x402},
+        {CONFIG | OUT | W2, 0, 0x72, 0},
+        {RESET, 0, 0, 0},
+        {ON, 0, 0, 0},
+    };
+    memset(&image, 0, sizeof(image));
+    memcpy(image.data, all, sizeof(all));
+    image.bytes = sizeof(all);
+    store("vfio", "life");
+    image.data[0] |= 0x80;
+    image.data[1] = 0x21;
+    image.data[2] = 0x80;
+    store("vfio", "spoilt");
+}
+
 /* For targets whose input is a list of steps, any of which makes sense: a fixed "random" list. */
 static void steps(const char *target, uint32_t count)
 {
@@ -620,6 +662,7 @@ int main(int argc, char **argv)
     virtio_small();
     pci();
     shm();
+    vfio();
     steps("virtio_blk", 6);
     steps("virtio_net", 6);
     gdb();

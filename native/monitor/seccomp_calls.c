@@ -3,6 +3,7 @@
 #include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <linux/vfio.h>
 #include <linux/vhost.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -42,8 +43,8 @@ static const struct vh_seccomp_call calls[] = {
     CALL(io_uring_enter, S | C | V | I), /* vCPUs: a reset of the device waits for its requests */
     CALL(readv, I),
     CALL(writev, I),
-    CALL(preadv, S | C | I | D), /* pread() too: vh_pread() */
-    CALL(pwritev, C | S | D),
+    CALL(preadv, ALL), /* pread() too: vh_pread(). V: registers of a device of the host's */
+    CALL(pwritev, ALL),
     CALL(fdatasync, S | C | I | D),
     CALL(fallocate, S | C | I | D),
     CALL(lseek, S | C), /* holes of a base */
@@ -171,6 +172,13 @@ static const struct vh_seccomp_request requests[] = {
     REQUEST(VHOST_NET_SET_BACKEND, S | C | V | I),
     REQUEST(VHOST_VSOCK_SET_GUEST_CID, S),
     REQUEST(VHOST_VSOCK_SET_RUNNING, S | C | V | I),
+    REQUEST(VFIO_DEVICE_GET_INFO, S),
+    REQUEST(VFIO_DEVICE_GET_REGION_INFO, S),
+    REQUEST(VFIO_DEVICE_GET_IRQ_INFO, S),
+    REQUEST(VFIO_DEVICE_SET_IRQS, S | C | V | I),
+    REQUEST(VFIO_DEVICE_RESET, S | C | I),
+    REQUEST(VFIO_IOMMU_MAP_DMA, S | V), /* V: memory that came later, or after a reset */
+    REQUEST(VFIO_IOMMU_UNMAP_DMA, S | C | I),
     REQUEST(TUNGETIFF, S),
     REQUEST(TUNSETVNETHDRSZ, S),
     REQUEST(TUNSETOFFLOAD, S | C | V | I),

@@ -13,6 +13,7 @@
 #include "snapshot_files.h"
 #include "vmmhpc_devices.h"
 #include "vmmhpc_shm.h"
+#include "vmmhpc_vfio.h"
 
 #define FILES_MAX 6u
 #define PINS_MAX 8192u
@@ -279,6 +280,19 @@ static int32_t add_shm(struct vh_monitor *monitor, struct vh_wire *in, uint32_t 
     return status;
 }
 
+static int32_t add_vfio(struct vh_monitor *monitor, struct vh_wire *in, uint32_t *id,
+                        struct vmmhpc_error *err)
+{
+    struct vmmhpc_vfio config = {.size = sizeof(config)};
+    config.container = vh_get_fd(in);
+    config.group = vh_get_fd(in);
+    config.device = vh_get_fd(in);
+    int32_t status =
+        vh_wire_done(in) ? vmmhpc_add_vfio(monitor->vm, &config, id, err) : nonsense(in, err);
+    vmmhpc_vfio_close(&config);
+    return status;
+}
+
 static int32_t add_generation(struct vh_monitor *monitor, struct vh_wire *in,
                               struct vmmhpc_error *err)
 {
@@ -354,6 +368,8 @@ static int32_t with_machine(struct vh_monitor *monitor, struct vh_wire *in, uint
         return add_pmem(monitor, in, id, err);
     case VH_REQUEST_ADD_SHM:
         return add_shm(monitor, in, id, err);
+    case VH_REQUEST_ADD_VFIO:
+        return add_vfio(monitor, in, id, err);
     case VH_REQUEST_ADD_GENERATION:
         return add_generation(monitor, in, err);
     case VH_REQUEST_LOAD: {

@@ -9,11 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include "remote.h"
+#include "status.h"
 
 #define FILES_MAX 6u
 
@@ -310,6 +312,38 @@ int32_t vh_remote_add_shm(struct vmmhpc *vm, const struct vmmhpc_shm *config, ui
     }
     vh_put_fd(&request.wire, config->fd);
     return finish(vm, VH_REQUEST_ADD_SHM, &request, id, err);
+}
+
+/* Who starts the machine may be allowed to pin memory; the monitor, in its jail, is not. */
+static void let_pin(const struct vmmhpc *vm)
+{
+    const struct rlimit limitless = {RLIM_INFINITY, RLIM_INFINITY};
+    struct vmmhpc_status_page page;
+    if (vh_remote_page(vm, &page) && page.pid != 0 &&
+        vh_process_start(page.pid) == page.pid_start) {
+        (void)prlimit((pid_t)page.pid, RLIMIT_MEMLOCK, &limitless, NULL);
+    }
+}
+
+int32_t vh_remote_add_vfio(struct vmmhpc *vm, const struct vmmhpc_vfio *config, uint32_t *id,
+                           struct vmmhpc_error *err)
+{
+    struct request request;
+    const int fds[] = {config->container, config->group, config->device};
+    int32_t status = request_new(&request, err);
+    for (size_t i = 0; status == VMMHPC_OK && i < VH_COUNT(fds); i++) {
+        if (fds[i] < 0 || fcntl(fds[i], F_GETFD) < 0) {
+            request_free(&request);
+            return vh_fail(err, VMMHPC_E_INVALID, EBADF, (uint64_t)(uint32_t)fds[i],
+                           "cannot use descriptor %d for a device", fds[i]);
+        }
+        vh_put_fd(&request.wire, fds[i]);
+    }
+    if (status != VMMHPC_OK) {
+        return status;
+    }
+    let_pin(vm);
+    return finish(vm, VH_REQUEST_ADD_VFIO, &request, id, err);
 }
 
 int32_t vh_remote_add_plain(struct vmmhpc *vm, enum vh_remote_plain device, uint32_t *id,

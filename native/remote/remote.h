@@ -64,6 +64,8 @@ int32_t vh_remote_add_pmem(struct vmmhpc *vm, const struct vmmhpc_pmem *config, 
                            struct vmmhpc_error *err);
 int32_t vh_remote_add_shm(struct vmmhpc *vm, const struct vmmhpc_shm *config, uint32_t *id,
                           struct vmmhpc_error *err);
+int32_t vh_remote_add_vfio(struct vmmhpc *vm, const struct vmmhpc_vfio *config, uint32_t *id,
+                           struct vmmhpc_error *err);
 int32_t vh_remote_add_plain(struct vmmhpc *vm, enum vh_remote_plain device, uint32_t *id,
                             struct vmmhpc_error *err);
 int32_t vh_remote_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct vmmhpc_error *err);

@@ -10,6 +10,7 @@
 #include "vmmhpc_devices.h"
 #include "vmmhpc_module.h"
 #include "vmmhpc_shm.h"
+#include "vmmhpc_vfio.h"
 
 /* What a monitor is asked for without any argument. */
 enum vh_remote_verb { VH_REMOTE_PAUSE, VH_REMOTE_RESUME, VH_REMOTE_RESET, VH_REMOTE_STOP };
@@ -55,6 +56,8 @@ struct vh_remote_ops {
                         struct vmmhpc_error *err);
     int32_t (*add_shm)(struct vmmhpc *vm, const struct vmmhpc_shm *config, uint32_t *id,
                        struct vmmhpc_error *err);
+    int32_t (*add_vfio)(struct vmmhpc *vm, const struct vmmhpc_vfio *config, uint32_t *id,
+                        struct vmmhpc_error *err);
     int32_t (*add_plain)(struct vmmhpc *vm, enum vh_remote_plain device, uint32_t *id,
                          struct vmmhpc_error *err);
     int32_t (*balloon_set)(struct vmmhpc *vm, uint64_t bytes, struct vmmhpc_error *err);

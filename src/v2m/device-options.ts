@@ -13,6 +13,7 @@ export interface DeviceFlags {
   readonly balloon?: boolean;
   readonly vsock?: string;
   readonly pmem?: readonly string[];
+  readonly vfio?: readonly string[];
 }
 
 export const DEVICE_HELP = `
@@ -30,6 +31,7 @@ root=… rw console=ttyS0 and what --append gives behind it.
 export const DEVICE_EXAMPLES = `\
   v2m run --disk debian.img,overlay=temporary --net user,tcp=2222:22
   v2m run --disk root.img --disk data.img,direct --net tap=tap0,vhost --rng --cpus 2
+  v2m run --disk node.img --vfio 0000:3b:00.1
 `;
 
 const collect = (value: string, before: readonly string[] | undefined) => [...(before ?? []), value];
@@ -41,7 +43,8 @@ export function addDeviceOptions(command: Command): Command {
     .option("--rng", "a source of entropy")
     .option("--balloon", "a memory balloon, which gives the guest's free pages back to the host")
     .option("--vsock <cid>", "sockets between host and guest; the guest's context id, from 3")
-    .option("--pmem <file>", "a file as persistent memory: FILE[,ro]", collect);
+    .option("--pmem <file>", "a file as persistent memory: FILE[,ro]", collect)
+    .option("--vfio <address>", "a PCI function of this host's, bound to vfio-pci: 0000:00:04.0", collect);
 }
 
 interface Parts {
@@ -166,5 +169,6 @@ export function parseDevices(flags: DeviceFlags): DeviceOptions {
     ...(flags.balloon === true ? { balloon: true } : {}),
     ...(flags.vsock === undefined ? {} : { vsock: parseCount(flags.vsock, "--vsock", 3, 0xffff_fffe) }),
     ...(flags.pmem === undefined ? {} : { pmem: flags.pmem.map(pmem) }),
+    ...(flags.vfio === undefined ? {} : { vfio: flags.vfio.map((device) => ({ device })) }),
   };
 }

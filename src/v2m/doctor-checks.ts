@@ -194,8 +194,14 @@ function iommuCheck(): Check {
   } catch {
     // no IOMMU support in this kernel
   }
+  const vfio = existsSync("/dev/vfio/vfio");
   return groups > 0
-    ? { name: "IOMMU", level: "ok", value: `${groups} groups` }
+    ? {
+        name: "IOMMU",
+        level: vfio ? "ok" : "info",
+        value: `${groups} groups${vfio ? ", VFIO is loaded" : ", VFIO is not loaded: no device pass-through yet"}`,
+        ...(vfio ? {} : { hint: "sudo modprobe vfio-pci" }),
+      }
     : {
         name: "IOMMU",
         level: "info",

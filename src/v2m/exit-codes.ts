@@ -42,6 +42,7 @@ const BY_CODE: Readonly<Record<string, number>> = {
   E_OVERLAP: Exit.IMAGE,
   E_MODULE: Exit.IMAGE,
   E_NO_KVM: Exit.HOST,
+  E_NO_IOMMU: Exit.HOST,
   E_PERMISSION: Exit.HOST,
   E_UNSUPPORTED: Exit.HOST,
   E_NO_LIBRARY: Exit.HOST,

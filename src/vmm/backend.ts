@@ -50,6 +50,7 @@ export const FEATURES = [
   "nic:vhost",
   "pmem",
   "shm",
+  "vfio",
   "rng",
   "balloon",
   "vsock",

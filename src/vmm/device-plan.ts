@@ -9,10 +9,12 @@ import * as native from "../ffi/devices.js";
 import type { MachineHandle } from "../ffi/machine.js";
 import { raw } from "../ffi/raw.js";
 import { addShm } from "../ffi/shm.js";
+import { addVfio } from "../ffi/vfio.js";
 import { planShm } from "./channel.js";
 import type { DeviceOptions, DiskOptions, HvcOptions, NetOptions, PmemOptions } from "./devices.js";
 import { whole } from "./options.js";
 import { startPasst } from "./passt.js";
+import { checkVfio, pciAddress } from "./vfio.js";
 
 const SERIAL_MAX = 20;
 const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
@@ -168,6 +170,23 @@ export function generationId(id: Uint8Array | "random"): Uint8Array {
   return value;
 }
 
+function planVfio({ vfio = [], balloon }: DeviceOptions): readonly string[] {
+  const addresses = vfio.map(({ device }, index) => pciAddress(device, `vfio ${index}`));
+  const twice = addresses.find((address, index) => addresses.indexOf(address) !== index);
+  if (twice !== undefined) {
+    throw new ArgumentError(`vfio: ${twice} is named twice`, { hint: "a machine has a device once" });
+  }
+  if (addresses.length > 0 && balloon === true) {
+    throw new ArgumentError(
+      "vfio: not together with a balloon: a device may write to memory that was given back",
+      {
+        hint: "leave out one of them",
+      },
+    );
+  }
+  return addresses;
+}
+
 /** The devices of a machine, checked; nothing has been opened. */
 export interface DevicePlan {
   readonly disks: readonly DiskPlan[];
@@ -179,6 +198,8 @@ export interface DevicePlan {
   readonly pmem: readonly PmemOptions[];
   /** Each takes its place when it is called: a descriptor, the caller's. */
   readonly shm: readonly (() => Promise<number>)[];
+  /** Addresses of PCI functions, each once. */
+  readonly vfio: readonly string[];
   readonly generationId: Uint8Array | undefined;
 }
 
@@ -197,6 +218,7 @@ export function planDevices(options: DeviceOptions): DevicePlan {
       readOnly: file.readOnly === true,
     })),
     shm: (options.shm ?? []).map(planShm),
+    vfio: planVfio(options),
     generationId: id === undefined ? undefined : generationId(id),
   };
 }
@@ -255,6 +277,10 @@ export class AttachedDevices {
       } finally {
         raw.close(fd);
       }
+    }
+    for (const address of plan.vfio) {
+      await checkVfio(address);
+      addVfio(vm, address);
     }
     if (plan.generationId !== undefined) native.addGenerationId(vm, plan.generationId);
   }

@@ -9,6 +9,7 @@ import { raw } from "../ffi/raw.js";
 import type { ShmOptions } from "./channel.js";
 import { whole } from "./options.js";
 import type { PortForward } from "./passt.js";
+import type { VfioOptions } from "./vfio.js";
 
 /** A disk (virtio-blk): a raw file or a block device, as it is or below an overlay. */
 export interface DiskOptions {
@@ -104,6 +105,8 @@ export interface DeviceOptions {
   readonly pmem?: readonly PmemOptions[];
   /** Places in channels of shared memory between machines. */
   readonly shm?: readonly ShmOptions[];
+  /** PCI functions of this host's, handed on. Pins all of the machine's memory; not together with a balloon. */
+  readonly vfio?: readonly VfioOptions[];
   /**
    * A VM generation ID: 16 bytes, or `random`. The guest reseeds its random numbers when
    * `Machine.setGenerationId` changes it.

@@ -1,65 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A Linux guest and its host on a tap device, the data moved by V3M or by the host's vhost-net. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
-import { type AddressInfo, createServer, type Server } from "node:net";
 import { describe, expect, it } from "vitest";
 import { suite } from "../support/capabilities.js";
 import { LinuxGuest } from "../support/linux.js";
 import { rounds } from "../support/places.js";
+import { download, md5, upload } from "../support/transfer.js";
 
 const HOST = "10.8.0.1";
 const GUEST = "10.8.0.2";
 const BYTES = rounds(2, 16) << 20;
-
-const md5 = (data: Uint8Array) => createHash("md5").update(data).digest("hex");
-
-async function listen(server: Server): Promise<number> {
-  await new Promise<void>((resolve) => server.listen(0, HOST, resolve));
-  return (server.address() as AddressInfo).port;
-}
-
-/** Give the content to the guest's wget. */
-async function download(guest: LinuxGuest, content: Buffer): Promise<string> {
-  const server = createServer((socket) => {
-    socket.on("error", () => {});
-    socket.once("data", () => {
-      socket.write(`HTTP/1.0 200 OK\r\nContent-Length: ${content.length}\r\n\r\n`);
-      socket.end(content);
-    });
-  });
-  try {
-    const port = await listen(server);
-    return await guest.sh(`wget -q -O - http://${HOST}:${port}/x | md5sum | cut -c1-32`);
-  } finally {
-    server.close();
-  }
-}
-
-/** Take what the guest sends; the sums of both ends. */
-async function upload(guest: LinuxGuest): Promise<[sent: string, received: string]> {
-  const hash = createHash("md5");
-  let server: Server | undefined;
-  const received = new Promise<string>((resolve) => {
-    server = createServer((socket) => {
-      socket.on("error", () => {});
-      socket.on("data", (chunk: Buffer) => hash.update(chunk));
-      socket.on("end", () => {
-        resolve(hash.digest("hex"));
-        socket.end();
-      });
-    });
-  });
-  try {
-    const port = await listen(server as Server);
-    await guest.sh(`dd if=/dev/urandom of=/tmp/x bs=1k count=${BYTES >> 10} 2>/dev/null`);
-    const sent = await guest.sh(`nc ${HOST} ${port} </tmp/x; md5sum </tmp/x | cut -c1-32; rm /tmp/x`);
-    return [sent, await received];
-  } finally {
-    server?.close();
-  }
-}
 
 /** Load a module of the host's for a device file, where it is not there already. */
 function need(device: string, module: string): void {
@@ -84,12 +36,12 @@ suite("a Linux guest on a tap device", { needs: ["linux-guest", "root"] }, () =>
       const up = `ip addr add ${GUEST}/24 dev eth0; ip link set eth0 up`;
       await guest.sh(up);
       const content = randomBytes(BYTES);
-      expect(await download(guest, content)).toBe(md5(content));
-      const [sent, received] = await upload(guest);
+      expect(await download(guest, HOST, content)).toBe(md5(content));
+      const [sent, received] = await upload(guest, HOST, BYTES);
       expect(received).toBe(sent);
       await guest.sh("cd /sys/bus/virtio/drivers/virtio_net; echo virtio0 >unbind; echo virtio0 >bind; cd /");
       await guest.sh(up);
-      expect(await download(guest, content)).toBe(md5(content));
+      expect(await download(guest, HOST, content)).toBe(md5(content));
       const { output } = await guest.run("dmesg -r | grep -E '^<[0-4]>' | grep -i -E 'virtio|eth0|net'");
       expect(output).toBe("");
     });

@@ -8,6 +8,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { describe } from "vitest";
+import { CARDS } from "../../harness/amd/qemu.js";
 import { V3mError } from "../../src/errors.js";
 import { Kvm } from "../../src/kvm/index.js";
 import { hostFacts, virtualization } from "../../src/vmm/host.js";
@@ -32,6 +33,7 @@ import { repositoryPath } from "./package-paths.js";
  * - `vhost-net`: /dev/vhost-net is there, or comes when its module is loaded
  * - `packages`: root, mmdebstrap, and the repository that package-images.ts makes: on this computer
  * - `hugepages`: pages of 2 MiB can be reserved: in the emulated machines, whose memory is nobody else's
+ * - `spare-cards`: an IOMMU, and network cards behind it that nobody needs: in the emulated AMD machine
  */
 export type Capability =
   | "kvm"
@@ -49,7 +51,8 @@ export type Capability =
   | "8021q"
   | "vhost-net"
   | "packages"
-  | "hugepages";
+  | "hugepages"
+  | "spare-cards";
 
 export const CAPABILITIES: readonly Capability[] = [
   "kvm",
@@ -68,6 +71,7 @@ export const CAPABILITIES: readonly Capability[] = [
   "vhost-net",
   "packages",
   "hugepages",
+  "spare-cards",
 ];
 
 declare module "vitest" {
@@ -156,6 +160,10 @@ function detect(capability: Capability): string | undefined {
       return process.geteuid?.() === 0 ? undefined : "not root";
     case "packages":
       return missing("root") ?? (isEmulatedMachine() ? "takes minutes under emulation" : canInstall());
+    case "spare-cards":
+      return isEmulatedMachine() && existsSync(`/sys/bus/pci/devices/${CARDS.own.address}/iommu_group`)
+        ? undefined
+        : "no IOMMU with network cards that nobody needs";
     case "private-net":
       return missing("root") ?? (ownNetwork() ? device("/dev/net/tun", "tun") : "this network is the host's");
     case "8021q":

@@ -28,6 +28,7 @@ describe("a definition", () => {
       nics: [],
       pmem: [],
       shm: [],
+      vfio: [],
       console: { scrollback: 256 * 1024 },
       rng: true,
       balloon: false,
@@ -115,6 +116,7 @@ describe("a definition", () => {
         { channel: "ring", peer: 1, peers: 4, size: 2 * MIB, visibleTo: [0, 2] },
         { channel: "x", peer: 0, peers: 2, size: MIB, visibleTo: "all" },
       ],
+      vfio: [],
       console: { scrollback: MIB, log: "/base/out.log" },
       stopTimeoutMs: 90_000,
       jail: { without: ["seccomp"] },
@@ -162,6 +164,23 @@ describe("a definition", () => {
       "vsock",
       "generation-id",
       "modules",
+    ]);
+  });
+
+  it("has devices of the host's, each once, and no balloon beside them", async () => {
+    const vm = await load("name: a\nboot: { kernel: k }\nvfio: [{ device: '3B:00.1' }]\n");
+    expect(vm.vfio).toEqual([{ device: "0000:3b:00.1" }]);
+    expect(featuresOf(vm)).toContain("vfio");
+    expect(
+      await complaints(
+        "name: a\nboot: { kernel: k }\nballoon: true\nvfio: [{ device: '3b:00.1' }, { device: '0000:3b:00.1' }]\n",
+      ),
+    ).toEqual([
+      "4:1 vfio: not together with a balloon (leave out one of them)",
+      '4:33 vfio[1].device: "0000:3b:00.1" stands twice (give another)',
+    ]);
+    expect(await complaints("name: a\nboot: { kernel: k }\nvfio: [{ device: eth0 }]\n")).toEqual([
+      '3:10 vfio[0].device: "eth0" is not valid here (the address of a PCI function, as 0000:00:04.0)',
     ]);
   });
 

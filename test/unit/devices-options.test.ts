@@ -41,6 +41,7 @@ describe("device options", () => {
       vsock: undefined,
       pmem: [],
       shm: [],
+      vfio: [],
       generationId: undefined,
     });
   });
@@ -118,6 +119,9 @@ describe("device options", () => {
     ["a place that a channel has not", { shm: [{ ...shm, peer: 2 }] }, "shm 0: the peer"],
     ["one seen by a stranger", { shm: [{ ...shm, visibleTo: [1, 9] }] }, "shm 0: a peer to be seen by"],
     ["an area of odd size", { shm: [{ ...shm, areaBytes: 5000 }] }, "shm 0: the size of an area"],
+    ["a device nowhere", { vfio: [{ device: "4.0" }] }, 'vfio 0: "4.0" is not the address'],
+    ["a device twice", { vfio: [{ device: "00:04.0" }, { device: "0000:00:04.0" }] }, "named twice"],
+    ["a device beside a balloon", { vfio: [{ device: "00:04.0" }], balloon: true }, "not together"],
     ["a channel nowhere", { shm: [{ ...shm, directory: "" }] }, "shm 0: no directory"],
     ["pmem without a path", { pmem: [{ path: "" }] }, "pmem 0: no path"],
     ["a short generation ID", { generationId: new Uint8Array(15) }, "16 bytes"],
@@ -145,6 +149,7 @@ describe("v2m's device options", () => {
         balloon: true,
         vsock: "42",
         pmem: ["p", "q,ro"],
+        vfio: ["0000:3b:00.1"],
       }),
     ).toEqual({
       disks: [
@@ -173,6 +178,7 @@ describe("v2m's device options", () => {
         { path: "p", readOnly: false },
         { path: "q", readOnly: true },
       ],
+      vfio: [{ device: "0000:3b:00.1" }],
     });
     expect(parseDevices({})).toEqual({});
   });

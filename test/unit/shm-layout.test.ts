@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** vmmhpc_shm.h against its TypeScript tables. */
+/** vmmhpc_shm.h and vmmhpc_vfio.h against their TypeScript tables. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -13,21 +13,34 @@ import {
   VmmhpcShm,
   VmmhpcShmJoin,
 } from "../../src/ffi/shm.js";
+import { VFIO_SIGNATURES, VmmhpcVfio } from "../../src/ffi/vfio.js";
 import { evaluate, expectations } from "../support/c-layout.js";
 
 const include = join(packageRoot(), "native/include");
-const header = readFileSync(join(include, "vmmhpc_shm.h"), "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
+const HEADERS = [
+  {
+    file: "vmmhpc_shm.h",
+    structures: [VmmhpcChannelConfig, VmmhpcShmJoin, VmmhpcShm],
+    constants: {
+      VMMHPC_SHM_PEERS: SHM_PEERS,
+      VMMHPC_SHM_VECTORS: SHM_VECTORS,
+      VMMHPC_SHM_AREA_MAX: SHM_AREA_MAX,
+    },
+    signatures: SHM_SIGNATURES,
+  },
+  { file: "vmmhpc_vfio.h", structures: [VmmhpcVfio], constants: {}, signatures: VFIO_SIGNATURES },
+];
 
-describe("vmmhpc_shm.h", () => {
+describe.each(HEADERS)("$file", ({ file, structures, constants, signatures }) => {
+  const header = readFileSync(join(include, file), "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
+
   it("has the structures and the constants of the tables", () => {
     const rows = [
-      ...[VmmhpcChannelConfig, VmmhpcShmJoin, VmmhpcShm].flatMap((structure) => [...expectations(structure)]),
-      ["VMMHPC_SHM_PEERS", BigInt(SHM_PEERS)] as const,
-      ["VMMHPC_SHM_VECTORS", BigInt(SHM_VECTORS)] as const,
-      ["VMMHPC_SHM_AREA_MAX", BigInt(SHM_AREA_MAX)] as const,
+      ...structures.flatMap((structure) => [...expectations(structure)]),
+      ...Object.entries(constants).map(([name, value]) => [name, BigInt(value)] as const),
     ];
     const answers = evaluate(
-      ['"vmmhpc_shm.h"'],
+      [`"${file}"`],
       rows.map(([expression]) => expression),
       [`-I${include}`],
     );
@@ -44,7 +57,7 @@ describe("vmmhpc_shm.h", () => {
     const inC = [...header.matchAll(/VMMHPC_API (\w+)\s+(\w+)\(([^)]*)\);/g)].map(
       ([, result, name, parameters = ""]) => [name, result, parameters.split(",").map(koffiType)],
     );
-    const bound = Object.values(SHM_SIGNATURES);
+    const bound = Object.values(signatures);
     const byName = (a: readonly unknown[], b: readonly unknown[]) => String(a[0]).localeCompare(String(b[0]));
     expect(bound.toSorted(byName)).toEqual(inC.toSorted(byName));
   });

@@ -38,7 +38,7 @@ static uint64_t programmed(const struct vh_pci_device *device, uint32_t bar)
 }
 
 /* Not over RAM, nor over what the machine decodes by itself: KVM would never ask us there. */
-static bool may_decode(const struct vmmhpc *vm, uint64_t gpa, uint64_t bytes)
+bool vh_pci_may_decode(const struct vmmhpc *vm, uint64_t gpa, uint64_t bytes)
 {
     const struct vh_pci_bus *bus = &vm->pci;
     const struct {
@@ -64,7 +64,7 @@ static void update_bars(struct vh_pci_device *device)
             continue;
         }
         uint64_t gpa = programmed(device, i);
-        if (!on || !may_decode(device->vm, gpa, bar->bytes)) {
+        if (!on || !vh_pci_may_decode(device->vm, gpa, bar->bytes)) {
             gpa = VH_PCI_NOWHERE;
         }
         if (gpa != bar->gpa) {
@@ -76,19 +76,22 @@ static void update_bars(struct vh_pci_device *device)
     }
 }
 
-static struct vh_pci_device *find(struct vh_pci_bus *bus, uint64_t gpa, uint32_t *bar,
-                                  uint64_t *offset)
+static struct vh_pci_device *find(struct vh_pci_bus *bus, uint64_t gpa, uint32_t bytes,
+                                  uint32_t *bar, uint64_t *offset)
 {
     for (uint32_t slot = 1; slot < bus->count; slot++) {
         struct vh_pci_device *device = bus->devices[slot];
         for (uint32_t i = 0; i < VH_PCI_BARS; i++) {
             const struct vh_pci_bar *b = &device->bars[i];
             if (b->bytes != 0 && b->gpa != VH_PCI_NOWHERE && gpa >= b->gpa &&
-                gpa - b->gpa < b->bytes) {
+                gpa - b->gpa < b->bytes && bytes <= b->bytes - (gpa - b->gpa)) {
                 *bar = i;
                 *offset = gpa - b->gpa;
                 return device;
             }
+        }
+        if (device->ops->decodes != NULL && device->ops->decodes(device, gpa, bytes, bar, offset)) {
+            return device;
         }
     }
     return NULL;
@@ -101,9 +104,9 @@ static uint64_t access_window(struct vmmhpc *vm, uint64_t gpa, uint32_t bytes, u
     uint32_t bar = 0;
     uint64_t offset = 0;
     (void)pthread_mutex_lock(&bus->lock);
-    struct vh_pci_device *device = find(bus, gpa, &bar, &offset);
+    struct vh_pci_device *device = find(bus, gpa, bytes, &bar, &offset);
     (void)pthread_mutex_unlock(&bus->lock);
-    if (device == NULL || bytes > device->bars[bar].bytes - offset) {
+    if (device == NULL) {
         return UINT64_MAX;
     }
     if (device->msix.count != 0 && device->msix.bar == bar) {
@@ -269,7 +272,7 @@ static int32_t place_bars(struct vmmhpc *vm, struct vh_pci_device *device, struc
         if (bytes == 0) {
             continue;
         }
-        if (!vh_align_up(bus->next_bar, bytes, &gpa) || !may_decode(vm, gpa, bytes)) {
+        if (!vh_align_up(bus->next_bar, bytes, &gpa) || !vh_pci_may_decode(vm, gpa, bytes)) {
             return vh_fail(err, VMMHPC_E_NO_ROOM, 0, bytes, "no room for a BAR of %llu bytes",
                            (unsigned long long)bytes);
         }

@@ -20,16 +20,13 @@
 #define CONTROL_ENABLE 0x8000u
 #define CONTROL_MASK 0x4000u
 #define VECTOR_MASKED 1u /* in a table entry's control word */
-#define ENTRY_BYTES 16u
-#define PENDING_OFFSET 0x800u /* the table is below: at most 128 vectors */
-#define VECTORS_MAX (PENDING_OFFSET / ENTRY_BYTES)
 
 int32_t vh_msix_init(struct vh_pci_device *device, struct vmmhpc_error *err)
 {
     struct vh_msix *msix = &device->msix;
     uint32_t count = device->msix_vectors;
     int failed = pthread_mutex_init(&msix->lock, NULL);
-    if (failed != 0 || count > VECTORS_MAX) {
+    if (failed != 0 || count > VH_MSIX_VECTORS_MAX) {
         return vh_fail(err, VMMHPC_E_LIMIT, failed, count, "%u MSI-X vectors are too many", count);
     }
     msix->table = calloc(count, sizeof(msix->table[0]));
@@ -58,7 +55,7 @@ int32_t vh_msix_init(struct vh_pci_device *device, struct vmmhpc_error *err)
     uint8_t *capability = device->config + msix->capability;
     /* Message control (table size less one), table at 0 and pending bits behind it, both in `bar`.
      */
-    uint32_t registers[2] = {device->msix_bar * 2, PENDING_OFFSET | device->msix_bar * 2};
+    uint32_t registers[2] = {device->msix_bar * 2, VH_MSIX_PENDING | device->msix_bar * 2};
     capability[2] = (uint8_t)(count - 1);
     capability[3] = (uint8_t)((count - 1) >> 8);
     memcpy(capability + 4, registers, sizeof(registers));
@@ -128,7 +125,7 @@ void vh_msix_reset(struct vh_pci_device *device)
     for (uint32_t i = 0; i < msix->count; i++) {
         eventfd_t pending = 0;
         (void)eventfd_read(msix->vectors[i].fd, &pending);
-        memset(msix->table[i], 0, ENTRY_BYTES);
+        memset(msix->table[i], 0, VH_MSIX_ENTRY_BYTES);
         msix->table[i][3] = VECTOR_MASKED;
     }
     (void)pthread_mutex_unlock(&msix->lock);
@@ -157,11 +154,11 @@ uint64_t vh_msix_access(struct vh_pci_device *device, uint64_t offset, uint32_t 
         return UINT64_MAX;
     }
     (void)pthread_mutex_lock(&msix->lock);
-    if (offset >= PENDING_OFFSET) {
-        result = pending_bits(msix, (offset - PENDING_OFFSET) / 8 * 64) >> (8 * (offset & 4));
-    } else if (offset / ENTRY_BYTES < msix->count) {
-        uint32_t index = (uint32_t)(offset / ENTRY_BYTES);
-        uint8_t *entry = (uint8_t *)msix->table[index] + offset % ENTRY_BYTES;
+    if (offset >= VH_MSIX_PENDING) {
+        result = pending_bits(msix, (offset - VH_MSIX_PENDING) / 8 * 64) >> (8 * (offset & 4));
+    } else if (offset / VH_MSIX_ENTRY_BYTES < msix->count) {
+        uint32_t index = (uint32_t)(offset / VH_MSIX_ENTRY_BYTES);
+        uint8_t *entry = (uint8_t *)msix->table[index] + offset % VH_MSIX_ENTRY_BYTES;
         if (direction == VMMHPC_ACCESS_WRITE) {
             memcpy(entry, &value, bytes);
             update(device, index);

@@ -57,6 +57,10 @@ struct vh_pci_ops {
                            uint32_t bytes, uint32_t direction, uint64_t value);
     /** A BAR is decoded at gpa from now on, or at VH_PCI_NOWHERE. bus->lock is held. */
     void (*bar_moved)(struct vh_pci_device *device, uint32_t bar, uint64_t gpa);
+    /** For a device that keeps BARs of its own (bar_bytes all 0): is all of [gpa, + bytes) in one
+     *  that is decoded? May be NULL. bus->lock is held. */
+    bool (*decodes)(struct vh_pci_device *device, uint64_t gpa, uint32_t bytes, uint32_t *bar,
+                    uint64_t *offset);
     /** Before configuration [offset, + bytes) is read, and after it was written, where the device
      *  asked for it by `hook_from` and `hook_end`. bus->lock is held. */
     void (*config_read)(struct vh_pci_device *device, uint32_t offset, uint32_t bytes);
@@ -130,7 +134,8 @@ struct vh_pci_bus {
     struct vh_intx_line lines[VH_PCI_LINES];
     uint64_t window_gpa; /* of the 64-bit BARs */
     uint64_t window_bytes;
-    uint64_t next_bar; /* where the next BAR goes */
+    uint64_t next_bar;     /* where the next BAR goes */
+    uint64_t next_low_bar; /* likewise below 4 GiB, counted from VH_PCI_WINDOW_GPA */
 };
 
 /* ---- bus.c */
@@ -151,6 +156,9 @@ int32_t vh_pci_add(struct vmmhpc *vm, struct vh_pci_device *device, struct vmmhp
  *  0 where there is no room. After vh_pci_add(), before the guest runs. */
 uint32_t vh_pci_capability(struct vh_pci_device *device, uint8_t id, uint32_t bytes);
 
+/** May a BAR be decoded there? */
+bool vh_pci_may_decode(const struct vmmhpc *vm, uint64_t gpa, uint64_t bytes);
+
 /** Read and write configuration space; offset < 4096, bytes 1, 2 or 4, not crossing a doubleword.
  */
 uint32_t vh_pci_config_read(struct vh_pci_bus *bus, uint32_t slot, uint32_t offset, uint32_t bytes);
@@ -165,9 +173,14 @@ uint64_t vh_pci_ports(void *opaque, uint32_t vcpu, uint64_t offset, uint32_t byt
 
 /* ---- msix.c */
 
+#define VH_MSIX_ENTRY_BYTES 16u
+#define VH_MSIX_PENDING 0x800u /* the table is below: at most 128 vectors */
+#define VH_MSIX_VECTORS_MAX (VH_MSIX_PENDING / VH_MSIX_ENTRY_BYTES)
+
 int32_t vh_msix_init(struct vh_pci_device *device, struct vmmhpc_error *err);
 void vh_msix_destroy(struct vh_pci_device *device);
 void vh_msix_reset(struct vh_pci_device *device);
+/** An access to the table, or from VH_MSIX_PENDING on to the pending bits. */
 uint64_t vh_msix_access(struct vh_pci_device *device, uint64_t offset, uint32_t bytes,
                         uint32_t direction, uint64_t value);
 /** The message control register was written. bus->lock is held. */

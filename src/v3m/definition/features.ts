@@ -19,6 +19,7 @@ export function featuresOf(definition: VmDefinition): Feature[] {
     nics.some((nic) => nic.type !== "user" && nic.vhost) && "nic:vhost",
     definition.pmem.length > 0 && "pmem",
     definition.shm.length > 0 && "shm",
+    definition.vfio.length > 0 && "vfio",
     definition.balloon && "balloon",
     definition.vsock !== undefined && "vsock",
     definition.generationId !== undefined && "generation-id",

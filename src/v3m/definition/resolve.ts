@@ -2,6 +2,7 @@
 /** From what was written to what back ends get: defaults, absolute paths, and checks that a shape cannot say. */
 import { randomUUID } from "node:crypto";
 import { basename, resolve as resolvePath } from "node:path";
+import { pciAddress } from "../../vmm/vfio.js";
 import { didYouMean } from "../did-you-mean.js";
 import type { Path } from "./document.js";
 import type { Problems } from "./problems.js";
@@ -256,6 +257,15 @@ class Resolver {
       "channel",
       shm.map(({ channel }) => channel),
     );
+    const vfio = (input.vfio ?? []).map(({ device }) => ({ device: pciAddress(device, "vfio") }));
+    this.#distinct(
+      "vfio",
+      "device",
+      vfio.map(({ device }) => device),
+    );
+    if (vfio.length > 0 && input.balloon === true) {
+      this.#problems.add(["vfio"], "not together with a balloon", "leave out one of them");
+    }
     const context = { uuid, takenRanges: this.#options.takenRanges ?? [], problems: this.#problems };
     const scrollback = input.console?.scrollback;
     return {
@@ -279,6 +289,7 @@ class Resolver {
           : { path: this.#path(pmem.path), readOnly: pmem.readOnly ?? false },
       ),
       shm,
+      vfio,
       console: {
         scrollback:
           scrollback === undefined

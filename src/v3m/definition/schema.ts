@@ -163,6 +163,16 @@ const shm = z.strictObject({
     .describe("ids of those that may read its area and ring its doorbells; default: all"),
 });
 
+const vfio = z.strictObject({
+  device: z
+    .string()
+    .regex(
+      /^([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]$/,
+      "the address of a PCI function, as 0000:00:04.0",
+    )
+    .describe("address of a PCI function of the host's that is bound to vfio-pci, as 0000:00:04.0"),
+});
+
 const module = z.union([
   path(),
   z.strictObject({
@@ -216,6 +226,7 @@ export const definitionSchema = z
     nics: z.array(nic).max(32).optional(),
     pmem: z.array(pmem).max(32).optional(),
     shm: z.array(shm).max(8).optional().describe("shared memory with other VMs"),
+    vfio: z.array(vfio).max(8).optional().describe("devices of the host's, handed on"),
     console: z
       .strictObject({
         scrollback: size().optional().describe("output kept for those who attach later; default 256K"),

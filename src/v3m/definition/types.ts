@@ -169,6 +169,12 @@ export interface VmShm {
   readonly visibleTo: "all" | readonly number[];
 }
 
+/** A device of the host's that the VM gets. */
+export interface VmVfio {
+  /** Address of its PCI function, with the domain: `0000:00:04.0`. */
+  readonly device: string;
+}
+
 export interface VmPmem {
   /** A file of a multiple of 2 MiB. */
   readonly path: string;
@@ -225,6 +231,7 @@ export interface VmDefinition {
   readonly nics: readonly VmNic[];
   readonly pmem: readonly VmPmem[];
   readonly shm: readonly VmShm[];
+  readonly vfio: readonly VmVfio[];
   readonly console: VmConsole;
   readonly rng: boolean;
   readonly balloon: boolean;

@@ -35,6 +35,7 @@ function machineOf(type: string, source: CdromSource, disk: string, boot: VmBoot
     cdrom: source.from,
     pmem: [],
     shm: [],
+    vfio: [],
     modules: [],
     // Whether it powers off or reboots, it is done.
     onReset: "stop",

@@ -46,6 +46,7 @@ function inexpressible(input: DefinitionInput, vm: VmDefinition): [path: string,
   });
   refuse("pmem", vm.pmem.length > 0);
   refuse("shm", vm.shm.length > 0);
+  refuse("vfio", vm.vfio.length > 0);
   refuse("console", input.console !== undefined);
   refuse("rng", !vm.rng);
   refuse("balloon", vm.balloon);

@@ -3,6 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { expect } from "vitest";
+import { CARDS } from "../../../harness/amd/qemu.js";
 import type { Check } from "./check.js";
 import { ConsoleShell } from "./shell.js";
 import { disk, PLAIN, type World } from "./world.js";
@@ -39,6 +40,10 @@ function bootableIso(world: World, word: string): string {
   return path;
 }
 
+async function checkCard(shell: ConsoleShell): Promise<void> {
+  expect(await shell.sh("cat /sys/class/net/*/address")).toContain(CARDS.virtio.mac);
+}
+
 export const BOOTS: readonly Check[] = [
   {
     feature: "boot:disk",
@@ -57,6 +62,27 @@ export const BOOTS: readonly Check[] = [
       expect(await shell.sh("cat /proc/cmdline")).toMatch(/root=\S+.* v3m\.extra/);
       await world.backend.stop("from-disk", { force: true });
       await world.undefine("from-disk");
+    },
+  },
+  {
+    feature: "vfio",
+    name: "the guest's own driver has the host's card",
+    needs: ["spare-cards"],
+    async run(world) {
+      // No balloon beside it: the full guest cannot have it.
+      if (world.lean) return await checkCard((await world.guest()).shell);
+      const definition = {
+        ...PLAIN,
+        name: "with-card",
+        type: world.backend.type,
+        boot: await world.linux(["virtio_net"]),
+        vfio: [await world.card()],
+      };
+      await world.define(definition);
+      const { shell } = await world.started(definition);
+      await checkCard(shell);
+      await world.backend.stop("with-card", { force: true });
+      await world.undefine("with-card");
     },
   },
   {

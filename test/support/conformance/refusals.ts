@@ -52,6 +52,8 @@ function asking(feature: Feature, world: World): Partial<VmDefinition> | undefin
       return { pmem: [{ path: image, readOnly: false }] };
     case "shm":
       return { shm: [{ channel: "conformance", peer: 0, peers: 2, size: MIB, visibleTo: "all" }] };
+    case "vfio":
+      return { vfio: [{ device: "0000:00:1f.7" }] };
     case "rng":
       return { rng: true };
     case "balloon":

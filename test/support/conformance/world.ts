@@ -7,11 +7,12 @@ import { join } from "node:path";
 import { guestInitramfs } from "../../../harness/initramfs.js";
 import { ensureKernel, type KernelFlavour } from "../../../harness/kernels.js";
 import { packageRoot } from "../../../src/package-root.js";
-import type { NatNic, VmDefinition, VmDisk, VmNic } from "../../../src/v3m/definition/types.js";
+import type { NatNic, VmDefinition, VmDisk, VmNic, VmVfio } from "../../../src/v3m/definition/types.js";
 import { NotFoundError } from "../../../src/v3m/errors.js";
 import type { V3mBackend, V3mBackendFactory, V3mBackendHost } from "../../../src/v3m/registry.js";
 import type { CapabilityMatrix, Feature } from "../../../src/vmm/backend.js";
 import { type Capability, missing } from "../capabilities.js";
+import { bind, CARDS } from "../vfio.js";
 import { NET } from "./network.js";
 import { ConsoleShell } from "./shell.js";
 
@@ -47,6 +48,7 @@ export const PLAIN: VmDefinition = {
   nics: [],
   pmem: [],
   shm: [],
+  vfio: [],
   console: { scrollback: MIB },
   rng: false,
   balloon: false,
@@ -205,9 +207,16 @@ export class World {
       type: this.backend.type,
       boot: await this.linux(LEAN_MODULES),
       nics: this.#nics().filter(({ type }) => type === "VLAN"),
+      vfio: this.can("vfio", "spare-cards") ? [await this.card()] : [],
       ...this.#hugePages(),
       ...this.#vsock(),
     };
+  }
+
+  /** A card of the host's, ready to be handed on. */
+  async card(): Promise<VmVfio> {
+    await bind(CARDS.virtio.address, "vfio-pci");
+    return { device: CARDS.virtio.address };
   }
 
   #hugePages(): Partial<VmDefinition> {

@@ -133,10 +133,11 @@ async function pmems(all: readonly VmPmem[]): Promise<string[]> {
   return each.flat();
 }
 
-function extras({ rng, balloon, vsock, generationId }: VmDefinition): string[] {
+function extras({ vfio, rng, balloon, vsock, generationId }: VmDefinition): string[] {
   const device = (properties: Record<string, unknown>) => ["-device", JSON.stringify(properties)];
   const guid = generationId?.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
   return [
+    ...vfio.flatMap(({ device: host }, index) => device({ driver: "vfio-pci", id: `vfio${index}`, host })),
     ...(rng
       ? ["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
       : []),

@@ -43,6 +43,7 @@ export function capabilities(kind: QemuKind): CapabilityMatrix {
     "nic:vhost": YES,
     pmem: YES,
     shm: no("the channel's device is VMM-HPC's own"),
+    vfio: YES,
     rng: YES,
     balloon: YES,
     vsock: YES,

@@ -4,6 +4,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { V3mError } from "../../../errors.js";
 import type { OperationOptions } from "../../../vmm/backend.js";
+import { checkVfio } from "../../../vmm/vfio.js";
 import type { VmDefinition } from "../../definition/types.js";
 import { dhcpNetworks, openTaps, releaseNetwork, sweepCommand, type Taps } from "../../network/index.js";
 import { readRing, startSupervised } from "../../supervise/index.js";
@@ -46,6 +47,7 @@ export async function startMachine(
     await rm(directories.runtime, { recursive: true, force: true });
     await mkdir(directories.runtime, { recursive: true, mode: 0o700 });
     await prepareDisks(definition, directories.state, made, options, from !== undefined);
+    for (const { device } of definition.vfio) await checkVfio(device);
     taps = await openTaps(definition.nics, options);
     await launch(kind, definition, directories, taps, options, from);
     taps.close();

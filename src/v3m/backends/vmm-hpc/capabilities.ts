@@ -40,6 +40,7 @@ export const CAPABILITIES: CapabilityMatrix = {
   "nic:vhost": YES,
   pmem: YES,
   shm: YES,
+  vfio: YES,
   rng: YES,
   balloon: YES,
   vsock: YES,

@@ -128,6 +128,7 @@ export async function machineOptions(
       areaBytes: size,
       visibleTo,
     })),
+    vfio: definition.vfio,
     rng: definition.rng,
     balloon: definition.balloon,
     powerButton: true,
