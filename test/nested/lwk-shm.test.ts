@@ -79,6 +79,26 @@ suite("a channel from the lightweight kernel", { needs: ["lwk"] }, () => {
     expect(answers.filter((line) => line.endsWith("NO"))).toEqual([]);
   });
 
+  it.each([1, 2])("is misused at random, and all others go on, on %i vCPUs", async (cpus) => {
+    using channel = Channel.create({ peers: 3, areaBytes: AREA });
+    const count = rounds(50, 500);
+    await using echo = await App.start(PROGRAM, ["echo", "2", "wait"], { shm: { channel, peer: 1 } });
+    await using hostile = await App.start(
+      program("shm-hostile.musl"),
+      [String(rounds(2000, 50_000)), String(cpus)],
+      {
+        shm: { channel, peer: 0 },
+        cpus,
+      },
+    );
+    const ping = await runApp(PROGRAM, ["ping", "1", String(count), "wait"], { shm: { channel, peer: 2 } });
+    expect(ping.stdout).toContain(`messages ${count}\n`);
+    expect((await echo.finish()).stdout).toContain("end\n");
+    const run = await hostile.finish();
+    expect(statusOf(run)).toBe(0);
+    expect(run.stdout).toBe("still there: 1 1\n");
+  });
+
   it("is no file where there is no channel", async () => {
     const run = await runApp(program("ranks.glibc"), ["ring", "1"], {
       env: { V3M_RANK: "0", V3M_RANKS: "2" },
