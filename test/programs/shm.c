@@ -3,8 +3,8 @@
  * A peer of a VMM-bypass channel. On the lightweight kernel all of it is /dev/v3m-shm. In Linux user space, with stock
  * modules, it is the window by /dev/mem (cacheable: see docs/reference/shm.md) and interrupts by uio_pci_generic.
  *
- *   shm ping PARTNER COUNT poll|wait    counts in its area until the partner has said the same, COUNT times, or until
- *                                       SIGTERM; says when the first 10 were through
+ *   shm ping PARTNER COUNT poll|wait    counts in its area until the partner has said the same, COUNT times; 0: until
+ *                                       SIGTERM, and it says when the first 10 were through
  *   shm echo PARTNER poll|wait          says what the partner says, until that is the end
  *   shm timeout MS                      waits for an interrupt that long, and then for one by vector 2
  *   shm ring PARTNER VECTOR             rings, once
@@ -253,12 +253,12 @@ static void ping(struct shm *shm, uint32_t partner, uint64_t count)
     uint64_t said = 0;
     signal(SIGTERM, note);
     meet(shm, partner);
-    while (said < count && !enough) {
+    while (count > 0 ? said < count : !enough) {
         say(shm, partner, ++said);
         while (*area(shm, partner) != said) {
             rest(shm);
         }
-        if (said == WARM && count > WARM) {
+        if (count == 0 && said == WARM) {
             printf("warm\n");
         }
     }
