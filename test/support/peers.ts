@@ -61,6 +61,7 @@ export class Member {
   #machines = 0;
   #machine: Machine | undefined;
   #directory = "";
+  #pid = 0;
   #lines: AsyncIterator<string> | undefined;
 
   constructor(
@@ -90,6 +91,7 @@ export class Member {
       ),
       { directory: this.#directory },
     );
+    this.#pid = this.#machine.monitorInfo().pid; // a stopped one does not say it
     this.#lines = createInterface({ input: this.#machine.console })[Symbol.asyncIterator]();
     this.#machine.start();
     await this.#line("peers: here");
@@ -124,7 +126,7 @@ export class Member {
 
   /** To the process. */
   signal(signal: "SIGKILL" | "SIGSTOP" | "SIGCONT"): void {
-    process.kill(this.machine.monitorInfo().pid, signal);
+    process.kill(this.#pid, signal);
   }
 
   /** It has ended, or is just ending: wait for it, and forget the machine. */
