@@ -17,6 +17,7 @@ export const SHM_HELP = `\
 
 const OPTION = "--shm";
 const PEERS_MAX = 64;
+const SHM_AREA_MAX = 1n << 30n;
 
 const peerId = (text: string, key: string) => parseCount(text, `${OPTION} ${key}`, 0, PEERS_MAX - 1);
 
@@ -25,7 +26,7 @@ function visibleTo(text: string): "all" | number[] {
   return text === "none" ? [] : text.split("+").map((id) => peerId(id, "visible-to"));
 }
 
-/** @throws UsageError; the rest is planDevices' to refuse */
+/** @throws UsageError */
 export function parseShm(text: string): DirectoryChannelPlace {
   const found: { -readonly [K in keyof DirectoryChannelPlace]?: DirectoryChannelPlace[K] } = {};
   for (const { key, value } of parseList(text).map(part)) {
@@ -33,16 +34,32 @@ export function parseShm(text: string): DirectoryChannelPlace {
     else if (key === "peer") found.peer = peerId(needed(OPTION, key, value), key);
     else if (key === "peers") {
       found.peers = parseCount(needed(OPTION, key, value), `${OPTION} ${key}`, 2, PEERS_MAX);
-    } else if (key === "size") found.areaBytes = parseSize(needed(OPTION, key, value), `${OPTION} ${key}`);
+    } else if (key === "size") found.areaBytes = areaBytes(needed(OPTION, key, value), `${OPTION} ${key}`);
     else if (key === "visible-to") found.visibleTo = visibleTo(needed(OPTION, key, value));
     else throw unknown(OPTION, text, key, "channel=NAME, peer=ID, peers=N, size=SIZE or visible-to=ID+ID");
   }
-  const { directory, peer, peers = SHM_DEFAULTS.peers, areaBytes = SHM_DEFAULTS.size, ...rest } = found;
+  const { directory, peer, peers = SHM_DEFAULTS.peers, visibleTo: seen, ...rest } = found;
   if (directory === undefined || peer === undefined) {
     const key = directory === undefined ? "channel=NAME" : "peer=ID";
     throw new UsageError(`${OPTION} ${text}: no ${key}`, "such as --shm channel=ring,peer=0");
   }
-  return { directory, peer, peers, areaBytes, ...rest };
+  const stranger = [peer, ...(seen === undefined || seen === "all" ? [] : seen)].find((id) => id >= peers);
+  if (stranger !== undefined) {
+    throw new UsageError(
+      `${OPTION} ${text}: ${stranger} is not one of ${peers} peers`,
+      `give 0 to ${peers - 1}, or more peers`,
+    );
+  }
+  const place = { areaBytes: SHM_DEFAULTS.size, ...rest, directory, peer, peers };
+  return seen === undefined ? place : { ...place, visibleTo: seen };
+}
+
+function areaBytes(text: string, option: string): bigint {
+  const bytes = parseSize(text, option);
+  if (bytes === 0n || bytes > SHM_AREA_MAX) {
+    throw new UsageError(`${option} ${text}: not from 4K to 1G`, "give a size such as 1M");
+  }
+  return bytes;
 }
 
 /** Where defined VMs have it as well. */

@@ -59,10 +59,19 @@ describe("v2m refuses with exit code 2", () => {
       ["run", ...guest, "--shm", "channel=../c,peer=0"],
       /not the name of a channel/,
     ],
-    ["a peer that there is not", ["run", ...guest, "--shm", "channel=c,peer=2"], /shm 0: the peer/],
+    ["a peer that there is not", ["run", ...guest, "--shm", "channel=c,peer=2"], /2 is not one of 2 peers/],
     ["a channel of one", ["run", ...guest, "--shm", "channel=c,peer=0,peers=1"], /--shm peers 1/],
-    ["a channel too large", ["run", ...guest, "--shm", "channel=c,peer=0,size=2G"], /size of an area/],
+    [
+      "a channel too large",
+      ["run", ...guest, "--shm", "channel=c,peer=0,size=2G"],
+      /--shm size 2G: not from 4K/,
+    ],
     ["a channel seen by a name", ["run", ...guest, "--shm", "channel=c,peer=0,visible-to=b"], /visible-to b/],
+    [
+      "a channel seen by none of its own",
+      ["run", ...guest, "--shm", "channel=c,peer=0,visible-to=1+7"],
+      /7 is not/,
+    ],
     ["a channel's unknown key", ["run", ...guest, "--shm", "channel=c,peer=0,ro"], /unknown "ro"/],
     ["an unknown shell", ["completion", "cmd.exe"], /cmd\.exe/],
   ])("%s", async (_what, args, message) => {
