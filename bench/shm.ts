@@ -33,9 +33,12 @@ const SIZES = [
 ] as const;
 type Size = (typeof SIZES)[number];
 
+/** Of each side, as in shm-floor.c: a number and its data, in whole pages. */
+const areaBytes = (data: number) => Math.ceil((64 + data) / 4096) * 4096;
+
 /** Ticks of all messages between two guests. */
 async function guests({ data, messages }: Size): Promise<number> {
-  using channel = Channel.create({ peers: 2, areaBytes: 2 * MIB });
+  using channel = Channel.create({ peers: 2, areaBytes: areaBytes(data) });
   const make = (peer: number) =>
     Machine.create(
       guest(

@@ -6,6 +6,7 @@
 %include "flat64.inc"
 %include "idt64.inc"
 %include "apic64.inc"
+%include "random64.inc"
 HEADER 0x2545f4914f6cdd1d, 1, 0, 0xffff, 15
 
 NOWHERE equ 0xfed00000
@@ -41,20 +42,6 @@ NMI     equ 2
         out     dx, al
         PRINT   10
         PASS
-
-; Next number of an xorshift generator (state in r15) in rax; changes rcx.
-random:
-        mov     rax, r15
-        shl     rax, 13
-        xor     r15, rax
-        mov     rax, r15
-        shr     rax, 7
-        xor     r15, rax
-        mov     rax, r15
-        shl     rax, 17
-        xor     r15, rax
-        mov     rax, r15
-        ret
 
 lapic:  mov     ebx, LAPIC
         call    page

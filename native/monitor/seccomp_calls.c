@@ -92,8 +92,8 @@ static const struct vh_seccomp_call calls[] = {
     CHECKED(tgkill, S | C | V | I, KICK),
     CALL(rt_sigprocmask, V | I | D), /* also how the C library ends a thread */
     CALL(rt_sigtimedwait, V),
-    CALL(clock_gettime, ALL), /* where the clock source is none for user space */
-    CALL(restart_syscall, V | I | D),
+    CALL(clock_gettime, ALL),               /* where the clock source is none for user space */
+    CALL(restart_syscall, C | V | I | D), /* after SIGCONT */
     CHECKED(prctl, S, FILTER),
     CALL(exit, V | I | D),
     CALL(exit_group, ALL),

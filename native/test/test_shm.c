@@ -20,6 +20,11 @@
 
 static struct vmmhpc_error err = {.size = sizeof(err)};
 
+static void sleep_a_little(void)
+{
+    (void)poll(NULL, 0, 1);
+}
+
 static struct vmmhpc_channel *channel_new(uint32_t peers)
 {
     const struct vmmhpc_channel_config config = {
@@ -34,6 +39,19 @@ static int32_t join(struct vmmhpc_channel *channel, uint32_t peer, uint64_t visi
     const struct vmmhpc_shm_join place = {
         .size = sizeof(place), .peer = peer, .visible_to = visible_to};
     return vmmhpc_channel_join(channel, &place, fd, &err);
+}
+
+/* One that has just left may have the place for a moment yet. */
+static int32_t join_when_free(struct vmmhpc_channel *channel, uint32_t peer, int32_t *fd)
+{
+    int32_t status = VMMHPC_E_STATE;
+    for (int turn = 0; turn < 10000 && status == VMMHPC_E_STATE; turn++) {
+        status = join(channel, peer, EVERYBODY, fd);
+        if (status == VMMHPC_E_STATE) {
+            sleep_a_little();
+        }
+    }
+    return status;
 }
 
 /* A machine that is a peer, its BARs where the bus put them. */
@@ -77,10 +95,6 @@ static void out(struct vmmhpc *vm, uint32_t reg, uint32_t value)
 }
 
 /* The server is a thread of its own: serve the machine until what is waited for is so. */
-static void sleep_a_little(void)
-{
-    (void)poll(NULL, 0, 1);
-}
 #define UNTIL(vm, condition)                                                                       \
     do {                                                                                           \
         for (int turn = 0; turn < 10000 && !(condition); turn++) {                                 \
@@ -95,24 +109,46 @@ static bool sees(struct vmmhpc *vm, uint32_t peer)
     return device_of(vm)->others[peer].present;
 }
 
+/* Two machines that see each other. */
+static struct vmmhpc_channel *pair_new(struct vmmhpc **first, struct vmmhpc **second)
+{
+    struct vmmhpc_channel *channel = channel_new(2);
+    *first = peer_new(channel, 0, EVERYBODY);
+    *second = peer_new(channel, 1, EVERYBODY);
+    UNTIL(*first, sees(*first, 1));
+    UNTIL(*second, sees(*second, 0));
+    return channel;
+}
+
+static void pair_free(struct vmmhpc_channel *channel, struct vmmhpc *first, struct vmmhpc *second)
+{
+    machine_rig_free(first);
+    machine_rig_free(second);
+    vmmhpc_channel_destroy(channel);
+}
+
 /* ------------------------------------------------------------------ places */
 
 TEST(shm_channel_options)
 {
-    struct vmmhpc_channel *channel = NULL;
-    struct vmmhpc_channel_config config = {.size = sizeof(config), .peers = 1, .area_bytes = AREA};
-    CHECK_ERROR(vmmhpc_channel_create(&config, &channel, &err), &err, VMMHPC_E_INVALID, "peers");
-    config.peers = VMMHPC_SHM_PEERS + 1;
-    CHECK_ERROR(vmmhpc_channel_create(&config, &channel, &err), &err, VMMHPC_E_INVALID, "peers");
-    config.peers = 2;
-    config.area_bytes = 4097;
-    CHECK_ERROR(vmmhpc_channel_create(&config, &channel, &err), &err, VMMHPC_E_INVALID, "4 KiB");
-    config.area_bytes = 0;
-    CHECK_ERROR(vmmhpc_channel_create(&config, &channel, &err), &err, VMMHPC_E_INVALID, "4 KiB");
-    config.area_bytes = VMMHPC_SHM_AREA_MAX + VH_PAGE;
-    CHECK_ERROR(vmmhpc_channel_create(&config, &channel, &err), &err, VMMHPC_E_INVALID, "1 GiB");
-    config.size = 3;
-    CHECK_ERROR(vmmhpc_channel_create(&config, &channel, &err), &err, VMMHPC_E_INVALID, "version");
+    static const struct {
+        struct vmmhpc_channel_config config;
+        const char *said;
+    } cases[] = {
+        {{.peers = 1, .area_bytes = AREA}, "peers"},
+        {{.peers = VMMHPC_SHM_PEERS + 1, .area_bytes = AREA}, "peers"},
+        {{.peers = 2, .area_bytes = 4097}, "4 KiB"},
+        {{.peers = 2, .area_bytes = 0}, "4 KiB"},
+        {{.peers = 2, .area_bytes = VMMHPC_SHM_AREA_MAX + VH_PAGE}, "1 GiB"},
+        {{.size = 3, .peers = 2, .area_bytes = AREA}, "version"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct vmmhpc_channel *channel = NULL;
+        struct vmmhpc_channel_config config = cases[i].config;
+        config.size = config.size == 0 ? sizeof(config) : config.size;
+        CHECK_ERROR(vmmhpc_channel_create(&config, &channel, &err), &err, VMMHPC_E_INVALID,
+                    cases[i].said);
+    }
 }
 
 TEST(shm_places_are_taken_once_and_free_again)
@@ -124,12 +160,7 @@ TEST(shm_places_are_taken_once_and_free_again)
     CHECK_ERROR(join(channel, 1, 0, &second), &err, VMMHPC_E_STATE, "peer 1 is there already");
     CHECK_ERROR(join(channel, 2, 0, &second), &err, VMMHPC_E_INVALID, "not one of the channel's 2");
     (void)close(first);
-    int32_t status = VMMHPC_E_STATE;
-    for (int turn = 0; turn < 10000 && status == VMMHPC_E_STATE; turn++) {
-        status = join(channel, 1, 0, &second);
-        sleep_a_little();
-    }
-    CHECK_OK(status, &err);
+    CHECK_OK(join_when_free(channel, 1, &second), &err);
     (void)close(second);
     vmmhpc_channel_destroy(channel);
 }
@@ -304,11 +335,9 @@ TEST(shm_areas_of_others_cannot_be_made_writable)
 
 TEST(shm_states)
 {
-    struct vmmhpc_channel *channel = channel_new(2);
-    struct vmmhpc *a = peer_new(channel, 0, EVERYBODY);
-    struct vmmhpc *b = peer_new(channel, 1, EVERYBODY);
-    UNTIL(a, sees(a, 1));
-    UNTIL(b, sees(b, 0));
+    struct vmmhpc *a = NULL;
+    struct vmmhpc *b = NULL;
+    struct vmmhpc_channel *channel = pair_new(&a, &b);
     out(a, VH_SHM_REG_STATE, 41);
     out(a, VH_SHM_REG_STATE, 42);
     CHECK_EQ(in(a, VH_SHM_REG_STATE), 42);
@@ -343,11 +372,9 @@ static bool intx(struct vmmhpc *vm)
 
 TEST(shm_doorbells_by_intx)
 {
-    struct vmmhpc_channel *channel = channel_new(2);
-    struct vmmhpc *a = peer_new(channel, 0, EVERYBODY);
-    struct vmmhpc *b = peer_new(channel, 1, EVERYBODY);
-    UNTIL(a, sees(a, 1));
-    UNTIL(b, sees(b, 0));
+    struct vmmhpc *a = NULL;
+    struct vmmhpc *b = NULL;
+    struct vmmhpc_channel *channel = pair_new(&a, &b);
     CHECK(!intx(b)); /* its interrupts are off */
     out(b, VH_SHM_REG_INTERRUPTS, 1);
     UNTIL(b, intx(b)); /* a came */
@@ -366,18 +393,14 @@ TEST(shm_doorbells_by_intx)
     out(b, VH_SHM_REG_INTERRUPTS, 1);
     machine_rig_serve(b);
     CHECK(!intx(b)); /* nothing came meanwhile */
-    machine_rig_free(a);
-    machine_rig_free(b);
-    vmmhpc_channel_destroy(channel);
+    pair_free(channel, a, b);
 }
 
 TEST(shm_doorbells_by_msix)
 {
-    struct vmmhpc_channel *channel = channel_new(2);
-    struct vmmhpc *a = peer_new(channel, 0, EVERYBODY);
-    struct vmmhpc *b = peer_new(channel, 1, EVERYBODY);
-    UNTIL(a, sees(a, 1));
-    UNTIL(b, sees(b, 0));
+    struct vmmhpc *a = NULL;
+    struct vmmhpc *b = NULL;
+    struct vmmhpc_channel *channel = pair_new(&a, &b);
     uint32_t at = driver_capability(b, 0x11, 0);
     CHECK_EQ(driver_in(b, driver_config(1, at + 2), 2), VMMHPC_SHM_VECTORS - 1);
     CHECK_EQ(driver_in(b, driver_config(1, at + 4), 4), 4); /* the table is in BAR 4 */
@@ -397,9 +420,7 @@ TEST(shm_doorbells_by_msix)
     CHECK(!vector->routed);
     vh_pci_reset(b);
     CHECK(!vector->routed && !rung(b, 1));
-    machine_rig_free(a);
-    machine_rig_free(b);
-    vmmhpc_channel_destroy(channel);
+    pair_free(channel, a, b);
 }
 
 /* ------------------------------------------------------------------ hostile peers */
@@ -412,12 +433,7 @@ TEST(shm_server_survives_nonsense)
     for (int round = 0; round < 200; round++) {
         int32_t fd = -1;
         struct vh_shm_message message = {.magic = VH_SHM_MAGIC};
-        int status = join(channel, 1, EVERYBODY, &fd);
-        for (int turn = 0; turn < 10000 && status == VMMHPC_E_STATE; turn++) {
-            sleep_a_little();
-            status = join(channel, 1, EVERYBODY, &fd);
-        }
-        CHECK_OK(status, &err);
+        CHECK_OK(join_when_free(channel, 1, &fd), &err);
         for (int i = 0; i < 4; i++) {
             seed = seed * 1103515245 + 12345;
             message.type = seed >> 16 & 15;
@@ -430,12 +446,9 @@ TEST(shm_server_survives_nonsense)
         (void)close(fd);
         machine_rig_serve(vm);
     }
-    struct vmmhpc *other = NULL;
     int32_t fd = -1;
-    for (int turn = 0; turn < 10000 && join(channel, 1, EVERYBODY, &fd) == VMMHPC_E_STATE; turn++) {
-        sleep_a_little();
-    }
-    other = machine_rig_new(1);
+    CHECK_OK(join_when_free(channel, 1, &fd), &err);
+    struct vmmhpc *other = machine_rig_new(1);
     const struct vmmhpc_shm config = {.size = sizeof(config), .fd = fd};
     CHECK_OK(vmmhpc_add_shm(other, &config, NULL, &err), &err);
     (void)close(fd);

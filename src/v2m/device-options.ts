@@ -3,7 +3,9 @@
 import type { Command } from "commander";
 import type { DeviceOptions, DiskOptions, NetOptions, PmemOptions } from "../vmm/devices.js";
 import type { PortForward } from "../vmm/passt.js";
-import { parseCount, parseList, UsageError } from "./values.js";
+import { bare, needed, split, unknown } from "./option-parts.js";
+import { parseShm, SHM_HELP } from "./shm-options.js";
+import { parseCount, UsageError } from "./values.js";
 
 /** As commander gives them. */
 export interface DeviceFlags {
@@ -14,6 +16,7 @@ export interface DeviceFlags {
   readonly vsock?: string;
   readonly pmem?: readonly string[];
   readonly vfio?: readonly string[];
+  readonly shm?: readonly string[];
 }
 
 export const DEVICE_HELP = `
@@ -24,7 +27,7 @@ Devices (an option may be repeated; a comma in a name is written twice):
   --net user | tap[=NAME][,vhost] | link=FD | stream=FD, each with [,mac=MAC][,mtu=N]
       user needs no privileges (passt), and takes [,tcp=PORT[:GUEST]][,udp=…]: ports of
       this host that lead to the guest. FD is a connected socket that v2m inherits.
-Without --kernel the first disk's own kernel is booted, with the command line
+${SHM_HELP}Without --kernel the first disk's own kernel is booted, with the command line
 root=… rw console=ttyS0 and what --append gives behind it.
 `;
 
@@ -32,6 +35,7 @@ export const DEVICE_EXAMPLES = `\
   v2m run --disk debian.img,overlay=temporary --net user,tcp=2222:22
   v2m run --disk root.img --disk data.img,direct --net tap=tap0,vhost --rng --cpus 2
   v2m run --disk node.img --vfio 0000:3b:00.1
+  v2m run --kernel vmlinuz --initrd initrd.img --shm channel=ring,peer=0
 `;
 
 const collect = (value: string, before: readonly string[] | undefined) => [...(before ?? []), value];
@@ -44,46 +48,8 @@ export function addDeviceOptions(command: Command): Command {
     .option("--balloon", "a memory balloon, which gives the guest's free pages back to the host")
     .option("--vsock <cid>", "sockets between host and guest; the guest's context id, from 3")
     .option("--pmem <file>", "a file as persistent memory: FILE[,ro]", collect)
-    .option("--vfio <address>", "a PCI function of this host's, bound to vfio-pci: 0000:00:04.0", collect);
-}
-
-interface Parts {
-  readonly first: string;
-  readonly rest: readonly { readonly key: string; readonly value: string | undefined }[];
-}
-
-/** `first,key,key=value`. */
-function split(text: string, option: string): Parts {
-  const [first = "", ...rest] = parseList(text);
-  if (first === "") {
-    throw new UsageError(`${option} ${text}: nothing in front of the first comma`, "v2m run --help");
-  }
-  const parts = rest.map((part) => {
-    const equals = part.indexOf("=");
-    return equals < 0
-      ? { key: part, value: undefined }
-      : { key: part.slice(0, equals), value: part.slice(equals + 1) };
-  });
-  return { first, rest: parts };
-}
-
-function unknown(option: string, text: string, key: string, known: string): UsageError {
-  return new UsageError(`${option} ${text}: unknown ${JSON.stringify(key)}`, `give ${known}`);
-}
-
-/** A key that must (or must not) have a value. */
-function needed(option: string, key: string, value: string | undefined): string {
-  if (value === undefined || value === "") {
-    throw new UsageError(`${option}: ${key} needs a value`, `give ${key}=…`);
-  }
-  return value;
-}
-
-function bare(option: string, key: string, value: string | undefined): true {
-  if (value !== undefined) {
-    throw new UsageError(`${option}: ${key} takes no value`, `give ${key} alone`);
-  }
-  return true;
+    .option("--vfio <address>", "a PCI function of this host's, bound to vfio-pci: 0000:00:04.0", collect)
+    .option("--shm <place>", "a place in a channel of shared memory with other machines; see below", collect);
 }
 
 function disk(text: string): DiskOptions {
@@ -170,5 +136,6 @@ export function parseDevices(flags: DeviceFlags): DeviceOptions {
     ...(flags.vsock === undefined ? {} : { vsock: parseCount(flags.vsock, "--vsock", 3, 0xffff_fffe) }),
     ...(flags.pmem === undefined ? {} : { pmem: flags.pmem.map(pmem) }),
     ...(flags.vfio === undefined ? {} : { vfio: flags.vfio.map((device) => ({ device })) }),
+    ...(flags.shm === undefined ? {} : { shm: flags.shm.map(parseShm) }),
   };
 }

@@ -2,10 +2,11 @@
 /** Machines in monitor processes: the same calls, from this process and from others, and every way to end. */
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { packageRoot } from "../../src/ffi/library.js";
 import {
@@ -202,6 +203,27 @@ suite("a machine in a monitor", { needs: ["kvm"] }, () => {
       expect(() => machine.addDevice({ space: "pio", base: 0x510, bytes: 1, read: () => 0 })).toThrow(
         /monitor process/,
       );
+      await machine.stop();
+    },
+    PATIENCE,
+  );
+
+  it(
+    "is stopped by a signal to its process, and goes on with another",
+    async () => {
+      await using machine = await Machine.spawn(guest("echo"), { directory: place() });
+      machine.start();
+      const console = machine.joinConsole();
+      const { pid } = machine.monitorInfo();
+      for (const text of ["one", "two", "three"]) {
+        console.write(text);
+        await said(console, text);
+        process.kill(pid, "SIGSTOP");
+        while (!/^State:\tT/m.test(readFileSync(`/proc/${pid}/status`, "utf8"))) await sleep(1);
+        process.kill(pid, "SIGCONT");
+        await machine.ping();
+      }
+      expect(machine.state).toBe("running");
       await machine.stop();
     },
     PATIENCE,

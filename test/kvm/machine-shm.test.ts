@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { pingPong } from "../../examples/ping-pong.js";
 import { Channel, Machine, type MachineOptions } from "../../src/vmm/index.js";
 import { suite } from "../support/capabilities.js";
 import { finish, guest, PATIENCE, roundsOf, Transcript } from "../support/machines.js";
@@ -185,6 +186,14 @@ suite("shm", { needs: ["kvm"] }, () => {
         await machine.quit().catch(() => {});
         await machine.dispose();
       }
+    },
+    PATIENCE,
+  );
+
+  it(
+    "examples/ping-pong passes words between two machines",
+    async () => {
+      expect(await pingPong(roundsOf(20, 200, 10_000))).toBeGreaterThan(0);
     },
     PATIENCE,
   );

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** How `v2m run` ends, with tiny guests: exit codes, signals, pipes, the terminal and its escape key. */
-import { expect, it } from "vitest";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
 import { suite } from "../support/capabilities.js";
+import { LOAD_ADDRESS, payload } from "../support/payloads.js";
 import { Observed, payloadArgs, start, V2M, v2m } from "../support/v2m.js";
 
 suite("v2m run ends", { needs: ["kvm"] }, () => {
@@ -162,5 +166,45 @@ suite("v2m run on a terminal", { needs: ["kvm"] }, () => {
     await run.saw(/busy: ready[\s\S]*busy: ready/);
     run.type("\x01x");
     expect((await run.outcome).code).toBe(0);
+  });
+});
+
+suite("v2m run in a channel", { needs: ["kvm"] }, () => {
+  let work: string;
+  beforeAll(() => {
+    work = mkdtempSync(join(tmpdir(), "v3m-run-shm-"));
+  });
+  afterAll(() => rmSync(work, { recursive: true, force: true }));
+
+  /** A guest that talks with the other one of two. */
+  function peer(id: number): Observed {
+    const kernel = join(work, `peer${id}`);
+    const partner = 1 - id;
+    writeFileSync(kernel, payload("peers", { partners: 1 << partner, name: id + 1 }).kernel);
+    const guest = ["--kernel", kernel, "--kind", "flat64", "--load-address", String(LOAD_ADDRESS.flat64)];
+    const place = `channel=pair,peer=${id},peers=2,size=64K,visible-to=${partner}`;
+    return new Observed([...V2M, "run", ...guest, "--memory", "16M", "--shm", place], {
+      V3M_RUNTIME_DIR: join(work, "run"),
+    });
+  }
+
+  it("meets another machine in it; a place that is taken is refused with 1", async () => {
+    const both = [peer(0), peer(1)] as const;
+    for (const [id, run] of both.entries()) {
+      await run.saw("peers: here\n");
+      const heard = new RegExp(` ${1 - id}=f[1-9]`);
+      for (let reports = 1; !heard.test(run.stdout); reports++) {
+        run.type("?");
+        await run.saw(new RegExp(`(peers: leaks[^\n]+\n){${reports}}`));
+      }
+    }
+    expect(await peer(0).outcome).toMatchObject({
+      code: 1,
+      stderr: "v2m: peer 0 is there already [E_STATE]\n",
+    });
+    for (const run of both) {
+      run.type("q");
+      expect(await run.outcome).toMatchObject({ code: 0, stderr: "" });
+    }
   });
 });

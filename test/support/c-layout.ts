@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Ask the C compiler: sizes, offsets and constants as it sees them, to compare with tables in TypeScript. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { StructType } from "../../src/ffi/struct.js";
+import { packageRoot } from "../../src/package-root.js";
 
 /** Values of C expressions (integer constants, sizeof, offsetof), in one compilation. */
 export function evaluate(
@@ -57,4 +58,56 @@ export function expectations(
 
 export function isStruct(value: unknown): value is AnyStruct {
   return typeof value === "object" && value !== null && "offsets" in value && "sizes" in value;
+}
+
+/** Expressions, or names of constants, with what a table says. */
+export type Rows = readonly (readonly [expression: string, value: bigint])[];
+
+/** A public header of native code, to be compared with its tables. */
+export class CHeader {
+  readonly #name: string;
+  readonly #directories: readonly string[];
+  readonly #text: string;
+
+  /** @param directories of the repository, in which its includes are looked for, its own first */
+  constructor(name: string, ...directories: readonly string[]) {
+    this.#name = name;
+    this.#directories = directories.map((directory) => join(packageRoot(), directory));
+    this.#text = readFileSync(join(this.#directories[0] ?? "", name), "utf8").replace(
+      /\/\*[\s\S]*?\*\//g,
+      "",
+    );
+  }
+
+  /** What the compiler says otherwise. @param more headers */
+  mismatches(rows: Rows, ...more: readonly string[]): Rows {
+    const answers = evaluate(
+      [this.#name, ...more].map((name) => JSON.stringify(name)),
+      rows.map(([expression]) => expression),
+      this.#directories.map((directory) => `-I${directory}`),
+    );
+    return rows.filter(([expression, value]) => answers.get(expression) !== value);
+  }
+
+  /** Its functions as tables of signatures have them: name, result, parameters. In the order of their names. */
+  functions(): readonly Signature[] {
+    const koffiType = (c: string) =>
+      c.includes("const char *")
+        ? "const char *"
+        : c.includes("*")
+          ? "void *"
+          : c.trim().replace(/\s*\w+$/, "");
+    return sorted(
+      [...this.#text.matchAll(/VMMHPC_API (\w+)\s+(\w+)\(([^)]*)\);/g)].map(
+        ([, result = "", name = "", parameters = ""]) => [name, result, parameters.split(",").map(koffiType)],
+      ),
+    );
+  }
+}
+
+type Signature = readonly [name: string, result: string, parameters: readonly string[]];
+
+/** In the order of their names. */
+export function sorted(signatures: readonly Signature[]): readonly Signature[] {
+  return signatures.toSorted(([a], [b]) => a.localeCompare(b));
 }

@@ -56,6 +56,7 @@ export const payloads = {
   cpuid: flat64("cpuid", ["cpus"]),
   echo: flat64("echo", ["mode", "delay", "fifo"]),
   garbage: flat64("garbage", ["seed", "passes", "firstPort", "lastPort", "targets"]),
+  peers: flat64("peers", ["partners", "name", "seed"]),
   shm: flat64("shm", ["mode", "count", "partner", "control", "bytes"]),
   hypercall: flat64("hypercall", ["rounds", "port", "number", "calls", "stop"]),
   hello16: { file: "hello16.bin", kind: "flat16", parameters: [] },

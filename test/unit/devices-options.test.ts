@@ -8,6 +8,7 @@ import { BlkFlag } from "../../src/ffi/devices.js";
 import type { MachineHandle } from "../../src/ffi/machine.js";
 import { parseDevices } from "../../src/v2m/device-options.js";
 import { parseList } from "../../src/v2m/values.js";
+import { channelsDirectory, directories } from "../../src/v3m/store/directories.js";
 import { AttachedDevices, generationId, planDevices } from "../../src/vmm/device-plan.js";
 import {
   ArgumentError,
@@ -135,6 +136,7 @@ describe("device options", () => {
 
 describe("v2m's device options", () => {
   it("are those of a machine", () => {
+    const channel = (name: string) => join(channelsDirectory(directories().runtime), name);
     expect(
       parseDevices({
         disk: ["a.img", "b,,c.img,overlay=temporary,serial=S 1", "/dev/sdx,ro,direct"],
@@ -150,6 +152,11 @@ describe("v2m's device options", () => {
         vsock: "42",
         pmem: ["p", "q,ro"],
         vfio: ["0000:3b:00.1"],
+        shm: [
+          "channel=a,peer=1",
+          "peer=2,visible-to=0+3,size=64K,peers=4,channel=b",
+          "channel=c,peer=0,visible-to=none",
+        ],
       }),
     ).toEqual({
       disks: [
@@ -179,6 +186,11 @@ describe("v2m's device options", () => {
         { path: "q", readOnly: true },
       ],
       vfio: [{ device: "0000:3b:00.1" }],
+      shm: [
+        { directory: channel("a"), peer: 1, peers: 2, areaBytes: 1 << 20 },
+        { directory: channel("b"), peer: 2, peers: 4, areaBytes: 65536n, visibleTo: [0, 3] },
+        { directory: channel("c"), peer: 0, peers: 2, areaBytes: 1 << 20, visibleTo: [] },
+      ],
     });
     expect(parseDevices({})).toEqual({});
   });

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** native/gdb/gdb.h and vmmhpc_debug.h against their TypeScript tables; the argument of --gdb. */
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { DebugFeature, GDB_SIGNATURES, GDB_WAIT, VmmhpcGdbConfig } from "../../src/ffi/gdb.js";
-import { packageRoot } from "../../src/ffi/library.js";
 import { planGdb } from "../../src/v2m/gdb-options.js";
 import { gdbEndpoint } from "../../src/vmm/gdb.js";
-import { evaluate, expectations } from "../support/c-layout.js";
+import { CHeader, expectations, sorted } from "../support/c-layout.js";
 
-const root = packageRoot();
-const flags = ["native/include", "native/gdb"].map((directory) => `-I${join(root, directory)}`);
-const header = readFileSync(join(root, "native/gdb/gdb.h"), "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
+const header = new CHeader("gdb.h", "native/gdb", "native/include");
 
 describe("gdb.h", () => {
   it("has the structure and the constants of the tables", () => {
@@ -22,20 +17,11 @@ describe("gdb.h", () => {
         ([name, value]) => [`VMMHPC_DEBUG_${name}`, BigInt(value)] as const,
       ),
     ];
-    const answers = evaluate(
-      ['"gdb.h"', '"vmmhpc_debug.h"'],
-      rows.map(([expression]) => expression),
-      flags,
-    );
-    expect(rows.filter(([expression, value]) => answers.get(expression) !== value)).toEqual([]);
+    expect(header.mismatches(rows, "vmmhpc_debug.h")).toEqual([]);
   });
 
   it("has its functions all bound, with its types", () => {
-    const koffiType = (c: string) => (c.includes("*") ? "void *" : c.trim().replace(/\s*\w+$/, ""));
-    const inC = [...header.matchAll(/VMMHPC_API (\w+)\s+(\w+)\(([^)]*)\);/g)].map(
-      ([, result, name, parameters = ""]) => [name, result, parameters.split(",").map(koffiType)],
-    );
-    expect(Object.values(GDB_SIGNATURES)).toEqual(inC);
+    expect(sorted(Object.values(GDB_SIGNATURES))).toEqual(header.functions());
   });
 });
 

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** vmmhpc_snapshot.h against its TypeScript tables; arguments that are refused without a machine. */
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { packageRoot } from "../../src/ffi/library.js";
 import {
   CLONE_NAME_MAX,
   CODEC_PLAIN,
@@ -15,10 +12,9 @@ import {
 } from "../../src/ffi/snapshot.js";
 import { compressSnapshot, readSnapshot, verifySnapshot } from "../../src/vmm/index.js";
 import { snapshotNote } from "../../src/vmm/snapshot.js";
-import { evaluate, expectations } from "../support/c-layout.js";
+import { CHeader, expectations, sorted } from "../support/c-layout.js";
 
-const include = join(packageRoot(), "native/include");
-const header = readFileSync(join(include, "vmmhpc_snapshot.h"), "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
+const header = new CHeader("vmmhpc_snapshot.h", "native/include");
 
 describe("vmmhpc_snapshot.h", () => {
   it("has the structure and the constants of the tables", () => {
@@ -30,25 +26,11 @@ describe("vmmhpc_snapshot.h", () => {
       ["VMMHPC_CLONE_NAME_MAX", BigInt(CLONE_NAME_MAX)] as const,
       ["VMMHPC_SNAPSHOT_NOTE_MAX", BigInt(NOTE_MAX)] as const,
     ];
-    const answers = evaluate(
-      ['"vmmhpc_snapshot.h"'],
-      rows.map(([expression]) => expression),
-      [`-I${include}`],
-    );
-    expect(rows.filter(([expression, value]) => answers.get(expression) !== value)).toEqual([]);
+    expect(header.mismatches(rows)).toEqual([]);
   });
 
   it("has its functions all bound, with its types", () => {
-    const koffiType = (c: string) =>
-      c.includes("const char *")
-        ? "const char *"
-        : c.includes("*")
-          ? "void *"
-          : c.trim().replace(/\s*\w+$/, "");
-    const inC = [...header.matchAll(/VMMHPC_API (\w+)\s+(\w+)\(([^)]*)\);/g)].map(
-      ([, result, name, parameters = ""]) => [name, result, parameters.split(",").map(koffiType)],
-    );
-    expect(Object.values(SNAPSHOT_SIGNATURES)).toEqual(inC);
+    expect(sorted(Object.values(SNAPSHOT_SIGNATURES))).toEqual(header.functions());
   });
 });
 

@@ -52,6 +52,27 @@ describe("v2m refuses with exit code 2", () => {
     ["a link that is no descriptor", ["run", ...guest, "--net", "link=name"], /link name/],
     ["a vsock of the host", ["run", ...guest, "--vsock", "2"], /--vsock 2/],
     ["pmem of an unknown kind", ["run", ...guest, "--pmem", "p,rw"], /--pmem p,rw/],
+    ["a channel without a name", ["run", ...guest, "--shm", "peer=0"], /peer=0: no channel=NAME/],
+    ["a channel without an id", ["run", ...guest, "--shm", "channel=c"], /channel=c: no peer=ID/],
+    [
+      "a channel of a bad name",
+      ["run", ...guest, "--shm", "channel=../c,peer=0"],
+      /not the name of a channel/,
+    ],
+    ["a peer that there is not", ["run", ...guest, "--shm", "channel=c,peer=2"], /2 is not one of 2 peers/],
+    ["a channel of one", ["run", ...guest, "--shm", "channel=c,peer=0,peers=1"], /--shm peers 1/],
+    [
+      "a channel too large",
+      ["run", ...guest, "--shm", "channel=c,peer=0,size=2G"],
+      /--shm size 2G: not from 4K/,
+    ],
+    ["a channel seen by a name", ["run", ...guest, "--shm", "channel=c,peer=0,visible-to=b"], /visible-to b/],
+    [
+      "a channel seen by none of its own",
+      ["run", ...guest, "--shm", "channel=c,peer=0,visible-to=1+7"],
+      /7 is not/,
+    ],
+    ["a channel's unknown key", ["run", ...guest, "--shm", "channel=c,peer=0,ro"], /unknown "ro"/],
     ["an unknown shell", ["completion", "cmd.exe"], /cmd\.exe/],
   ])("%s", async (_what, args, message) => {
     const outcome = await v2m(...args);
@@ -120,6 +141,7 @@ describe("v2m helps", () => {
     [["--help"], "Usage: v2m"],
     [["run", "--help"], "Exit codes:"],
     [["run", "--help"], "v2m run --disk debian.img,overlay=temporary --net user,tcp=2222:22"],
+    [["run", "--help"], "v2m run --kernel vmlinuz --initrd initrd.img --shm channel=ring,peer=0"],
     [["doctor", "--help"], "Exit codes:"],
     [["--version"], /^\d+\.\d+\.\d+\n$/],
     [["completion", "bash"], "v2m"],

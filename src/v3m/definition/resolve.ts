@@ -9,15 +9,16 @@ import type { Problems } from "./problems.js";
 import { type ImageLookup, namedImage } from "./resolve-image.js";
 import { resolveNics } from "./resolve-nics.js";
 import type { DefinitionInput } from "./schema.js";
-import type {
-  NatRange,
-  VmBoot,
-  VmDefinition,
-  VmDisk,
-  VmMemory,
-  VmModule,
-  VmShm,
-  VmTopology,
+import {
+  type NatRange,
+  SHM_DEFAULTS,
+  type VmBoot,
+  type VmDefinition,
+  type VmDisk,
+  type VmMemory,
+  type VmModule,
+  type VmShm,
+  type VmTopology,
 } from "./types.js";
 import { parseBytes, parseMs, SIZE_HELP, TIME_HELP } from "./units.js";
 
@@ -39,8 +40,6 @@ const DEFAULTS = {
   memory: 128 * 2 ** 20,
   scrollback: 256 * 2 ** 10,
   stopTimeoutMs: 30_000,
-  shmPeers: 2,
-  shmSize: 2 ** 20,
 } as const;
 
 const PAGE = 4096;
@@ -190,7 +189,7 @@ class Resolver {
   }
 
   #shm(input: NonNullable<DefinitionInput["shm"]>[number], index: number): VmShm {
-    const peers = input.peers ?? DEFAULTS.shmPeers;
+    const peers = input.peers ?? SHM_DEFAULTS.peers;
     const ids: [number, Path][] = [[input.peer, ["shm", index, "peer"]]];
     input.visibleTo?.forEach((id, i) => {
       ids.push([id, ["shm", index, "visibleTo", i]]);
@@ -202,7 +201,7 @@ class Resolver {
     }
     const size =
       input.size === undefined
-        ? DEFAULTS.shmSize
+        ? SHM_DEFAULTS.size
         : this.#size(input.size, ["shm", index, "size"], PAGE, "4 KiB");
     if (size > SHM_MOST) this.#problems.add(["shm", index, "size"], "more than 1 GiB", SIZE_HELP);
     return { channel: input.channel, peer: input.peer, peers, size, visibleTo: input.visibleTo ?? "all" };

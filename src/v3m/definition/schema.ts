@@ -7,7 +7,7 @@
 import { z } from "zod";
 import { KNOWN_TYPES } from "../../vmm/backend.js";
 import { NAME_HELP, NAME_PATTERN } from "./name.js";
-import { JAIL_PARTS } from "./types.js";
+import { IDENTIFIER, JAIL_PARTS } from "./types.js";
 import { SIZE_HELP, SIZE_PATTERN, TIME_HELP, TIME_PATTERN } from "./units.js";
 
 const text = (pattern: string, error: string) => z.string().regex(new RegExp(pattern), { error });
@@ -17,8 +17,7 @@ const time = () => z.union([text(TIME_PATTERN, TIME_HELP), z.number().nonnegativ
 /** A NUL would end a path early in C, and so would it a command line. */
 const noNul = (what: string) => text("^[^\\u0000]*$", `${what} holds a NUL character`);
 const path = () => text("^[^\\u0000]+$", "give the path of a file").describe("relative to the definition");
-const identifier = () =>
-  text("^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$", "1 to 32 letters, digits, hyphens and underscores");
+const identifier = () => text(IDENTIFIER.pattern, IDENTIFIER.help);
 
 const memory = z.union(
   [

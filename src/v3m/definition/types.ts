@@ -174,6 +174,13 @@ export interface VmVfio {
   /** Address of its PCI function, with the domain: `0000:00:04.0`. */
   readonly device: string;
 }
+export const SHM_DEFAULTS = { peers: 2, size: 2 ** 20 } as const;
+
+/** Names of channels, disks and modules. */
+export const IDENTIFIER = {
+  pattern: "^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$",
+  help: "1 to 32 letters, digits, hyphens and underscores",
+} as const;
 
 export interface VmPmem {
   /** A file of a multiple of 2 MiB. */

@@ -46,6 +46,9 @@ export function directories(
   return { state, runtime: state === usual ? base : join(base, shortHash(state)) };
 }
 
+/** Of channels of shared memory, beside what machines have: no machine's name begins with a dot. */
+export const channelsDirectory = (runtime: string): string => join(runtime, ".ch");
+
 /** Socket addresses have 107 bytes: a long name is cut, and told apart by what it is cut from. */
 export function shortName(name: string): string {
   return name.length <= 24 ? name : `${name.slice(0, 15)}.${shortHash(name)}`;

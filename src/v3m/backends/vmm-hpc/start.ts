@@ -7,6 +7,7 @@ import type { MachineOptions, MonitorOptions } from "../../../vmm/index.js";
 import { Machine } from "../../../vmm/machine.js";
 import type { VmDefinition } from "../../definition/types.js";
 import { dhcpNetworks, openTaps, releaseNetwork, sweepCommand, type Taps } from "../../network/index.js";
+import { channelsDirectory } from "../../store/directories.js";
 import { startSupervised } from "../../supervise/index.js";
 import { machineOptions, monitorOptions, prepareDisks } from "./machine.js";
 import { recordMonitor } from "./status.js";
@@ -15,9 +16,6 @@ export interface Directories {
   readonly state: string;
   readonly runtime: string;
 }
-
-/** Of the store's channels of shared memory, beside its machines': no machine's name begins with a dot. */
-export const channelDirectory = (runtime: string) => join(dirname(runtime), ".ch");
 
 const STEPS = 3;
 
@@ -50,7 +48,7 @@ export async function startMachine(
     await prepareDisks(definition, made, signal === undefined ? {} : { signal });
     taps = await openTaps(definition.nics, signal === undefined ? {} : { signal });
     step(1);
-    const options = await machineOptions(definition, taps.fds, channelDirectory(runtime));
+    const options = await machineOptions(definition, taps.fds, channelsDirectory(dirname(runtime)));
     machine = await make(options, monitorOptions(definition, runtime));
     step(2);
     const { pid } = machine.monitorInfo();
