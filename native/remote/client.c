@@ -425,6 +425,7 @@ const struct vh_remote_ops vh_client_ops = {
     .add_vsock = vh_remote_add_vsock,
     .add_pmem = vh_remote_add_pmem,
     .add_shm = vh_remote_add_shm,
+    .place = vh_remote_place,
     .add_plain = vh_remote_add_plain,
     .balloon_set = balloon_set,
     .balloon_get = balloon_get,

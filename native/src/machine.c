@@ -292,6 +292,7 @@ void vmmhpc_destroy(struct vmmhpc *vm)
     (void)pthread_cond_destroy(&vm->changed);
     free(vm->stat_base);
     free(vm->msi.routes);
+    free(vm->placing);
     free(vm->pin);
     free(vm->apic_ids);
     free(vm->vcpus);
