@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vmmhpc_place(): from what is asked for to what the machine keeps. */
+#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,24 @@ static uint64_t exits_for_kvm(uint32_t without)
            ((without & VMMHPC_EXIT_PAUSE) != 0 ? KVM_X86_DISABLE_EXITS_PAUSE : 0ull);
 }
 
+/* A KVM without hardware behind it emulates the guest's kernel, and offers what it then ignores. */
+static bool has_hardware(void)
+{
+    uint32_t a = 0;
+    uint32_t b = 0;
+    uint32_t c = 0;
+    uint32_t d = 0;
+    const bool vmx = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c >> 5 & 1) != 0;
+    return vmx || (__get_cpuid(0x80000001, &a, &b, &c, &d) != 0 && (c >> 2 & 1) != 0);
+}
+
 static int32_t check_exits(const struct vmmhpc *vm, uint32_t without, struct vmmhpc_error *err)
 {
+    if (without != 0 && !has_hardware()) {
+        return vh_fail(err, VMMHPC_E_UNSUPPORTED, 0, without,
+                       "there is no virtualization hardware behind this host's KVM: it emulates "
+                       "halt and pause, and cannot go without exits for them");
+    }
     const int offered = ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_X86_DISABLE_EXITS);
     const uint64_t missing = exits_for_kvm(without) & ~(offered > 0 ? (uint64_t)offered : 0);
     return missing == 0 ? VMMHPC_OK

@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "place.h"
 
@@ -79,10 +81,22 @@ static int32_t set_cpus(pthread_t thread, const struct vh_place *place, struct v
                                  "cannot pin an I/O thread to host CPU %d", cpu);
 }
 
+/* Its number for the kernel, which has it in the name of the thread's CPU clock
+ * (MAKE_THREAD_CPUCLOCK in Linux' posix-timers): no system call, and the same with any C library.
+ */
+static pid_t kernel_thread(pthread_t thread)
+{
+    clockid_t clock = 0;
+    return pthread_getcpuclockid(thread, &clock) == 0 ? (pid_t) ~(clock >> 3) : -1;
+}
+
+/* Not by pthread_setschedparam(): that of musl needs a system call more. */
 static int32_t set_priority(pthread_t thread, uint32_t priority, struct vmmhpc_error *err)
 {
     const struct sched_param parameters = {.sched_priority = (int)priority};
-    const int failed = pthread_setschedparam(thread, SCHED_FIFO, &parameters);
+    const pid_t tid = kernel_thread(thread);
+    const int failed =
+        syscall(SYS_sched_setscheduler, tid, SCHED_FIFO, &parameters) == 0 ? 0 : errno;
     if (failed == EPERM) {
         return vh_fail(err, VMMHPC_E_PERMISSION, failed, priority,
                        "no right to real-time priority %u: it takes CAP_SYS_NICE, or RLIMIT_RTPRIO "

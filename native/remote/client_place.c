@@ -1,23 +1,67 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Placing a machine in a monitor. Its jail has no capabilities, so a right to real-time priority
- * has to be given to the process before: its limit is raised by the starter, where that may do so.
- */
+/* Placing a machine in a monitor. Its jail has no capabilities, so where this process has the right
+ * to real-time priority and the monitor has not, it is given from here: to the threads that wait
+ * for their work. The monitor sets it once more, which is refused unless it is there already. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "remote.h"
 
-/* Where it cannot be raised it may be high enough; else the monitor says so at the start. */
-static void raise_limit(const struct vmmhpc *vm, uint32_t priority)
+/* What the monitor calls its threads: native/monitor/threads.c. */
+static uint32_t priority_of(const char *name, const struct vmmhpc_placement *placement)
+{
+    if (strncmp(name, "vcpu", 4) == 0) {
+        return placement->vcpu_priority;
+    }
+    return strncmp(name, "vmmhpc-", 7) == 0 ? placement->io_priority : 0;
+}
+
+/* Of a thread in that directory of /proc: its name. */
+static bool read_name(int tasks, const char *tid, char *name, size_t bytes)
+{
+    char path[32];
+    ssize_t got = -1;
+    (void)snprintf(path, sizeof(path), "%.16s/comm", tid);
+    int fd = openat(tasks, path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        got = read(fd, name, bytes - 1);
+        (void)close(fd);
+    }
+    name[got > 0 ? got : 0] = '\0';
+    return got > 0;
+}
+
+static void give_priorities(const struct vmmhpc *vm, const struct vmmhpc_placement *placement)
 {
     struct vmmhpc_status_page page;
-    const struct rlimit limit = {priority, priority};
-    struct rlimit now;
-    if (!vh_remote_page(vm, &page) || page.pid == 0 ||
-        (prlimit((pid_t)page.pid, RLIMIT_RTPRIO, NULL, &now) == 0 && now.rlim_cur >= priority)) {
+    char path[32];
+    if (!vh_remote_page(vm, &page) || page.pid == 0) {
         return;
     }
-    (void)prlimit((pid_t)page.pid, RLIMIT_RTPRIO, &limit, NULL);
+    (void)snprintf(path, sizeof(path), "/proc/%u/task", page.pid);
+    DIR *tasks = opendir(path);
+    if (tasks == NULL) {
+        return;
+    }
+    for (struct dirent *entry = readdir(tasks); entry != NULL; entry = readdir(tasks)) {
+        char name[32];
+        if (entry->d_name[0] == '.' ||
+            !read_name(dirfd(tasks), entry->d_name, name, sizeof(name))) {
+            continue;
+        }
+        const uint32_t priority = priority_of(name, placement);
+        const struct sched_param parameters = {.sched_priority = (int)priority};
+        if (priority > 0 && priority <= VMMHPC_PRIORITY_MAX) {
+            (void)sched_setscheduler((pid_t)strtol(entry->d_name, NULL, 10), SCHED_FIFO,
+                                     &parameters);
+        }
+    }
+    (void)closedir(tasks);
 }
 
 static void put_numbers(struct vh_wire *wire, const void *numbers, uint32_t count)
@@ -77,11 +121,8 @@ int32_t vh_remote_place(struct vmmhpc *vm, const struct vmmhpc_placement *placem
     }
     vh_wire_init(&wire, data, VH_WIRE_PAYLOAD);
     put(&wire, vm, placement);
-    const uint32_t priority = placement->vcpu_priority > placement->io_priority
-                                  ? placement->vcpu_priority
-                                  : placement->io_priority;
-    if (priority > 0) {
-        raise_limit(vm, priority);
+    if (placement->vcpu_priority > 0 || placement->io_priority > 0) {
+        give_priorities(vm, placement);
     }
     status = wire.bad ? vh_fail(err, VMMHPC_E_LIMIT, 0, placement->io_pin_count,
                                 "the placement does not fit into a message")

@@ -111,7 +111,7 @@ TEST(place_refuses_by_the_machine)
     vm->pin[5] = 1;
     CHECK_ERROR(vmmhpc_place(vm, &halt, &err), &err, VMMHPC_E_INVALID, "vCPU 5 is not pinned");
     vm->pin[5] = 5;
-    CHECK_ERROR(vmmhpc_place(vm, &halt, &err), &err, VMMHPC_E_UNSUPPORTED, "exits for halt");
+    CHECK_ERROR(vmmhpc_place(vm, &halt, &err), &err, VMMHPC_E_UNSUPPORTED, "without exits for");
     vm->flags = VMMHPC_FLAG_BARE;
     CHECK_ERROR(vmmhpc_place(vm, &nodes, &err), &err, VMMHPC_E_INVALID, "a bare machine has none");
     vm->flags = VMMHPC_FLAG_EXTERNAL_VCPUS;

@@ -104,26 +104,22 @@ describe.each(machines)("ACPI tables: $name", ({ options, cpus }) => {
     expect(madt).not.toContain("Interrupt Source Override");
   });
 
-  it.runIf(nodes > 0)(
-    "has each vCPU and all RAM in a NUMA node in the SRAT, their distances in the SLIT",
-    () => {
+  if (nodes > 0) {
+    it("has each vCPU and all RAM in a NUMA node in the SRAT, their distances in the SLIT", () => {
       const srat = listings.get("SRAT") ?? "";
       const hex = (name: string) => fields(srat, name).map((value) => Number.parseInt(value, 16));
       expect([...hex("Apic ID"), ...hex("x2Apic ID")]).toEqual(Array.from({ length: cpus }, (_, i) => i));
-      const low = hex("Proximity Domain Low(8)");
-      const domains = hex("Proximity Domain");
-      expect([...low, ...domains.slice(-(cpus - low.length) || domains.length)].length).toBe(
-        low.length === cpus ? cpus + 1 : cpus,
-      );
-      expect(low).toEqual(Array.from({ length: low.length }, (_, i) => i % nodes));
-      expect(domains[domains.length - 1]).toBe(nodes - 1);
+      expect([...hex("Proximity Domain Low(8)"), ...hex("Proximity Domain")]).toEqual([
+        ...Array.from({ length: cpus }, (_, i) => i % nodes),
+        nodes - 1, // of the RAM
+      ]);
       expect(hex("Base Address")).toEqual([0]);
       expect(hex("Address Length")).toEqual([2 << 20]);
       expect(fields(srat, "Enabled").every((value) => value === "1")).toBe(true);
       const slit = listings.get("SLIT") ?? "";
       expect(Number.parseInt(fields(slit, "Localities")[0] ?? "", 16)).toBe(nodes);
-    },
-  );
+    });
+  }
 
   it("says in the FADT that the machine is hardware-reduced, and how to sleep and reset", () => {
     const fadt = listings.get("FACP") ?? "";

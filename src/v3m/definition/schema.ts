@@ -21,8 +21,9 @@ const path = () => text("^[^\\u0000]+$", "give the path of a file").describe("re
 const identifier = () =>
   text("^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$", "1 to 32 letters, digits, hyphens and underscores");
 
+const cpu = () => z.int().min(0).max(9999);
 const cpuList = (what: string) =>
-  z.union([text(CPU_LIST_PATTERN, `${what} such as 2,3 or 0-3`), z.array(z.int().min(0).max(9999))], {
+  z.union([text(CPU_LIST_PATTERN, `${what} such as 2,3 or 0-3`), cpu(), z.array(cpu())], {
     error: `${what} such as 2,3 or 0-3`,
   });
 const topology = () =>
@@ -32,7 +33,8 @@ const topology = () =>
     threadsPerCore: z.int().min(1).optional(),
   });
 const hostNode = () => z.int().min(0).max(1023);
-const priority = () => z.int().min(1).max(99);
+const PRIORITY_HELP = "a priority of 1 to 99";
+const priority = () => z.int().min(1, PRIORITY_HELP).max(99, PRIORITY_HELP);
 
 const performance = z.strictObject({
   pin: cpuList("host CPUs").optional().describe("as the VM's pin"),
