@@ -77,9 +77,12 @@ static uint32_t amd_nodes(const struct vmmhpc *vm, const struct vh_place *place,
     return place->vcpu_nodes[vcpu] | ((count > 8 ? 8 : count) - 1) << 8;
 }
 
-void vh_place_cpuid(const struct vh_vcpu *vcpu, struct kvm_cpuid2 *cpuid)
+void vh_place_cpuid(const struct vh_vcpu *vcpu, struct kvm_cpuid2 *cpuid, uint32_t capacity)
 {
     struct vh_place *place = vh_place_of(vcpu->vm);
+    if (place->shows_more) {
+        vh_place_amd(vcpu, cpuid, capacity);
+    }
     for (uint32_t i = 0; i < cpuid->nent; i++) {
         struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
         const bool caches = e->function == 4 || e->function == 0x8000001d;

@@ -164,6 +164,7 @@ int32_t vmmhpc_place(struct vmmhpc *vm, const struct vmmhpc_placement *placement
     }
     place->core = core;
     place->cache_bits = cache_bits;
+    place->shows_more = placement->nodes > 0 || placement->cache_cores > 0;
     vm->placing = &place->base;
     vh_place_threads(vm, place);
     return rebuild(vm, placement, place, err);

@@ -16,6 +16,7 @@ struct vh_place {
     uint32_t io_pin_count;
     uint32_t nodes;
     uint32_t cache_bits; /* of an APIC id: CPUs that differ in them only share a last-level cache */
+    bool shows_more;     /* nodes or caches, for which AMD has leaves of their own */
     bool cache_is_told;  /* there is a leaf that says so */
     /* In the same block of memory. */
     const int32_t *io_pin;
@@ -40,7 +41,11 @@ int32_t vh_place_check(const struct vmmhpc *vm, const struct vmmhpc_placement *p
 int32_t vh_place_cache_bits(const struct vmmhpc *vm, const struct vmmhpc_placement *placement,
                             uint32_t *bits, struct vmmhpc_error *err);
 /** For struct vh_placing. */
-void vh_place_cpuid(const struct vh_vcpu *vcpu, struct kvm_cpuid2 *cpuid);
+void vh_place_cpuid(const struct vh_vcpu *vcpu, struct kvm_cpuid2 *cpuid, uint32_t capacity);
+
+/* amd.c */
+/** On AMD: leaves for nodes and caches, where the host has none. */
+void vh_place_amd(const struct vh_vcpu *vcpu, struct kvm_cpuid2 *cpuid, uint32_t capacity);
 
 /* numa.c: SRAT and SLIT */
 #define VH_PLACE_TABLES 2u

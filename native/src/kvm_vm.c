@@ -231,7 +231,7 @@ static int32_t build_vcpu(struct vmmhpc *vm, struct vh_vcpu *vcpu,
     };
     vh_cpuid_adapt(cpuid, capacity, &options, vcpu->apic_id);
     if (vm->placing != NULL) {
-        vm->placing->cpuid(vcpu, cpuid);
+        vm->placing->cpuid(vcpu, cpuid, capacity);
     }
     int set = ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid);
     int failed = errno;

@@ -147,8 +147,8 @@ struct vh_io_loop {
 struct vh_placing {
     /** The VM is made anew, its vCPUs are not. */
     int32_t (*vm_made)(const struct vmmhpc *vm, struct vmmhpc_error *err);
-    /** Correct what a vCPU is told of its CPU. */
-    void (*cpuid)(const struct vh_vcpu *vcpu, struct kvm_cpuid2 *cpuid);
+    /** Correct what a vCPU is told of its CPU. capacity: entries that cpuid has room for. */
+    void (*cpuid)(const struct vh_vcpu *vcpu, struct kvm_cpuid2 *cpuid, uint32_t capacity);
     const struct vh_acpi_table *tables;
     uint32_t table_count;
 };

@@ -37,12 +37,6 @@ static struct vmmhpc *new_machine(void)
     return vm;
 }
 
-static void free_machine(struct vmmhpc *vm)
-{
-    free(vm->placing);
-    machine_rig_free(vm);
-}
-
 static const uint32_t by_socket[CPUS] = {0, 0, 0, 0, 1, 1, 1, 1};
 static const uint32_t by_core[CPUS] = {0, 0, 1, 1, 2, 2, 3, 3};
 static const uint32_t by_thread[CPUS] = {0, 1, 0, 1, 0, 1, 0, 1};
@@ -94,7 +88,7 @@ TEST(place_refusals)
         CHECK_ERROR(status, &err, refusals[i].status, refusals[i].part);
         CHECK(vm->placing == NULL);
     }
-    free_machine(vm);
+    machine_rig_free(vm);
 }
 
 TEST(place_refuses_by_the_machine)
@@ -121,7 +115,7 @@ TEST(place_refuses_by_the_machine)
     CHECK_ERROR(vmmhpc_place(vm, &priority, &err), &err, VMMHPC_E_STATE, "before its devices");
     priority.size--;
     CHECK_ERROR(vmmhpc_place(vm, &priority, &err), &err, VMMHPC_E_INVALID, "another version");
-    free_machine(vm);
+    machine_rig_free(vm);
 }
 
 /* What vmmhpc_place() keeps, without a KVM to tell it. */
@@ -203,7 +197,7 @@ TEST(place_numa_tables)
         CHECK(memcmp(slit + 44, distances, sizeof(distances)) == 0);
     }
     vm->placing = NULL;
-    free_machine(vm);
+    machine_rig_free(vm);
 }
 
 /* A set with the leaves that are corrected. */
@@ -225,7 +219,7 @@ static struct kvm_cpuid2 *new_set(void)
 static void check_set(struct vmmhpc *vm, uint32_t vcpu, uint32_t sharing, uint32_t nodes)
 {
     struct kvm_cpuid2 *set = new_set();
-    vh_place_cpuid(&vm->vcpus[vcpu], set);
+    vh_place_cpuid(&vm->vcpus[vcpu], set, set->nent);
     CHECK_EQ(set->entries[0].eax, 2 | 2 << 5 | 1 << 14);
     CHECK_EQ(set->entries[1].eax >> 14 & 0xfff, sharing - 1);
     CHECK_EQ(set->entries[1].eax >> 26, 3);
@@ -258,11 +252,65 @@ TEST(place_cpuid)
 
     place.without_exits = VMMHPC_EXIT_HALT;
     struct kvm_cpuid2 *set = new_set();
-    vh_place_cpuid(&vm->vcpus[0], set);
+    vh_place_cpuid(&vm->vcpus[0], set, set->nent);
     CHECK_EQ(set->entries[4].edx, 1); /* the vCPUs are never preempted */
     free(set);
     vm->placing = NULL;
-    free_machine(vm);
+    machine_rig_free(vm);
+}
+
+/* An AMD host without TOPOEXT, as QEMU's TCG is: caches of 64 KiB, 64 KiB, 512 KiB and 16 MiB. */
+TEST(place_amd_without_leaves)
+{
+    static const struct kvm_cpuid_entry2 leaves[] = {
+        {.function = 0, .ebx = 0x68747541},
+        {.function = 0x80000000, .eax = 0x8000000a},
+        {.function = 0x80000001},
+        {.function = 0x80000005, .ecx = 64u << 24 | 2 << 16 | 64, .edx = 64u << 24 | 2 << 16 | 64},
+        {.function = 0x80000006, .ecx = 512u << 16 | 8 << 12 | 64, .edx = 32u << 18 | 8 << 12 | 64},
+    };
+    static const uint32_t sets[] = {512, 512, 512, 16384};
+    enum { ROOM = VH_COUNT(leaves) + VH_CPUID_EXTRA };
+    const struct vmmhpc_placement asked = {
+        .nodes = 4, .vcpu_nodes = by_core, .memory_nodes = regions};
+    struct vmmhpc *vm = new_machine();
+    struct vh_place place;
+    struct kvm_cpuid2 *set = calloc(1, sizeof(*set) + ROOM * sizeof(leaves[0]));
+    show_nodes(vm, &place, &asked);
+    place.shows_more = true;
+    set->nent = VH_COUNT(leaves);
+    memcpy(set->entries, leaves, sizeof(leaves));
+    vh_place_cpuid(&vm->vcpus[5], set, ROOM);
+    CHECK_EQ(set->nent, VH_COUNT(leaves) + 6);
+    CHECK_EQ(set->entries[1].eax, 0x8000001e);
+    CHECK_EQ(set->entries[2].ecx, 1u << 22);
+    for (uint32_t i = 0; i < 4; i++) {
+        const struct kvm_cpuid_entry2 *e = &set->entries[VH_COUNT(leaves) + i];
+        CHECK_EQ(e->function, 0x8000001d);
+        CHECK_EQ(e->index, i);
+        CHECK_EQ(e->eax >> 5 & 7, i < 2 ? 1 : i);
+        CHECK_EQ(e->eax >> 14 & 0xfff, 1); /* the threads of a core: the L3 ends with the node */
+        CHECK_EQ((e->ebx & 0xfff) + 1, 64);
+        CHECK_EQ((e->ebx >> 22) + 1, i < 2 ? 2 : 16);
+        CHECK_EQ(e->ecx + 1, sets[i]);
+    }
+    CHECK_EQ(set->entries[VH_COUNT(leaves) + 4].eax, 0); /* no more caches */
+    const struct kvm_cpuid_entry2 *identity = &set->entries[VH_COUNT(leaves) + 5];
+    CHECK_EQ(identity->eax, vm->apic_ids[5]);
+    CHECK_EQ(identity->ebx, 0 | 1 << 8);
+    CHECK_EQ(identity->ecx, 2 | 1 << 8);
+    CHECK(place.cache_is_told);
+
+    /* Without room nothing is written behind the end (ASan watches). */
+    struct kvm_cpuid2 *tight = calloc(1, sizeof(*set) + sizeof(leaves));
+    tight->nent = VH_COUNT(leaves);
+    memcpy(tight->entries, leaves, sizeof(leaves));
+    vh_place_cpuid(&vm->vcpus[5], tight, tight->nent);
+    CHECK_EQ(tight->nent, VH_COUNT(leaves));
+    free(tight);
+    free(set);
+    vm->placing = NULL;
+    machine_rig_free(vm);
 }
 
 struct job {
@@ -306,7 +354,7 @@ TEST(place_threads)
         CHECK_EQ(CPU_COUNT(&job.allowed), 1);
         CHECK(CPU_ISSET(pin[0], &job.allowed));
     }
-    free_machine(vm);
+    machine_rig_free(vm);
 }
 
 TEST(place_thread_without_a_cpu_never_works)
@@ -322,5 +370,5 @@ TEST(place_thread_without_a_cpu_never_works)
     CHECK_ERROR(vh_thread_start(&vm->threads, VH_THREAD_DISK, &thread, look, &job, "test", &err),
                 &err, VMMHPC_E_INVALID, "host CPU 60000");
     CHECK(!job.done);
-    free_machine(vm);
+    machine_rig_free(vm);
 }
