@@ -49,6 +49,8 @@ static void setup(bool started)
     monitor.vm->vcpus[0].fd = -1;
     monitor.vm->vcpus[0].stats_fd = -1;
     monitor.vm->cpus = 1;
+    monitor.vm->cores_per_socket = 1;
+    monitor.vm->threads_per_core = 1;
     monitor.vm->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     (void)pthread_mutex_init(&monitor.vm->console_lock, NULL);
     (void)pthread_mutex_init(&monitor.vm->event_lock, NULL);

@@ -61,6 +61,9 @@ void vh_monitor_close_files(struct vh_snapshot_files *files);
 int32_t vh_monitor_setup(struct vh_monitor *monitor, struct vh_wire *in, struct vh_wire *out,
                          struct vmmhpc_error *err);
 
+/* place.c */
+int32_t vh_monitor_place(struct vh_monitor *monitor, struct vh_wire *in, struct vmmhpc_error *err);
+
 /* footprint.c */
 /** The machine was started: give back what only that needed. */
 void vh_footprint_trim(const struct vh_monitor *monitor);

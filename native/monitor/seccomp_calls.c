@@ -80,6 +80,7 @@ static const struct vh_seccomp_call calls[] = {
     CALL(madvise, ALL),
     CALL(mbind, S),
     CALL(sched_setaffinity, S),
+    CALL(sched_setscheduler, S),
     CALL(sched_yield, I),
 #ifdef __GLIBC__
     CALL(sysinfo, S | I), /* I/O: its qsort() asks how much memory there is */
@@ -270,7 +271,6 @@ static const struct vh_seccomp_call others[] = {
     CALL(shmget, 0),
     CALL(shmat, 0),
     CALL(msgget, 0),
-    CALL(sched_setscheduler, 0),
     CALL(timer_create, 0),
     CALL(inotify_init1, 0),
 };

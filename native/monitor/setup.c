@@ -372,6 +372,8 @@ static int32_t with_machine(struct vh_monitor *monitor, struct vh_wire *in, uint
         return add_vfio(monitor, in, id, err);
     case VH_REQUEST_ADD_GENERATION:
         return add_generation(monitor, in, err);
+    case VH_REQUEST_PLACE:
+        return vh_monitor_place(monitor, in, err);
     case VH_REQUEST_LOAD: {
         int32_t status = load(monitor, in, err);
         *id = vmmhpc_image_kind(monitor->vm);
@@ -407,7 +409,7 @@ int32_t vh_monitor_setup(struct vh_monitor *monitor, struct vh_wire *in, struct 
         monitor->vm->files = NULL;
     }
     if (status == VMMHPC_OK && in->head.type != VH_REQUEST_START &&
-        in->head.type != VH_REQUEST_ADD_GENERATION) {
+        in->head.type != VH_REQUEST_ADD_GENERATION && in->head.type != VH_REQUEST_PLACE) {
         vh_put_u32(out, id);
     }
     return status;

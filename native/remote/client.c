@@ -426,6 +426,7 @@ const struct vh_remote_ops vh_client_ops = {
     .add_pmem = vh_remote_add_pmem,
     .add_shm = vh_remote_add_shm,
     .add_vfio = vh_remote_add_vfio,
+    .place = vh_remote_place,
     .add_plain = vh_remote_add_plain,
     .balloon_set = balloon_set,
     .balloon_get = balloon_get,

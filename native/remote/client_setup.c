@@ -173,6 +173,7 @@ int32_t vh_remote_create(struct vmmhpc *vm, const struct vmmhpc_config *config,
     }
     status = finish(vm, VH_REQUEST_CREATE, &request, NULL, err);
     vm->cpus = status == VMMHPC_OK ? config->cpus : 0;
+    vh_client_of(vm)->regions = config->memory_count;
     return status;
 }
 

@@ -49,7 +49,8 @@ enum vh_request {
     VH_REQUEST_RESTORE = 77,  /* since 1.1: before LOAD */
     VH_REQUEST_ADD_SHM = 80,  /* since 1.2: a place in a channel */
     VH_REQUEST_ADD_VFIO = 81, /* since 1.3: container, group, device */
-    VH_REQUEST_SETUP_LAST = VH_REQUEST_ADD_VFIO,
+    VH_REQUEST_PLACE = 82,    /* since 1.4: right after CREATE; struct vmmhpc_placement */
+    VH_REQUEST_SETUP_LAST = VH_REQUEST_PLACE,
     /* In a debug build of the monitor only (native/monitor/breakout.h). */
     VH_REQUEST_TEST = 128,
 };

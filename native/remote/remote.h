@@ -17,6 +17,7 @@ struct vh_client {
     uint32_t sequence;
     bool starter; /* the machine is not on its own yet */
     uint32_t image_kind;
+    uint32_t regions; /* of memory, of a machine that was made through this handle */
     int page_fd; /* the status file. Not mapped: a monitor that was taken over could cut it off */
     void *stats; /* mapped at the first use, or NULL */
     uint64_t stats_bytes;
@@ -72,6 +73,10 @@ int32_t vh_remote_load(struct vmmhpc *vm, const struct vmmhpc_boot *boot, struct
 int32_t vh_remote_restore(struct vmmhpc *vm, const struct vh_snapshot_files *files, uint32_t flags,
                           const char *name, struct vmmhpc_error *err);
 int32_t vh_remote_start(struct vmmhpc *vm, struct vmmhpc_error *err);
+
+/* client_place.c */
+int32_t vh_remote_place(struct vmmhpc *vm, const struct vmmhpc_placement *placement,
+                        struct vmmhpc_error *err);
 
 /* also later */
 int32_t vh_remote_snapshot(struct vmmhpc *vm, int state_fd, int memory_fd,

@@ -18,12 +18,7 @@ _Static_assert(VH_ACPI_GPA % 16 == 0 && VH_ACPI_GPA >= 0xe0000 && VH_ACPI_GPA < 
                "the RSDP lies where a scan looks for it (ACPI 6.4, 5.2.5.1)");
 
 /* Tables that the XSDT lists, in this order. */
-static const struct {
-    const char *signature;
-    uint8_t revision;
-    bool pci_only;
-    void (*body)(struct vh_bytes *out, const struct vh_acpi_context *context);
-} tables[] = {
+static const struct vh_acpi_table tables[] = {
     {"FACP", 6, false, vh_acpi_fadt},
     {"APIC", 5, false, vh_acpi_madt},
     {"MCFG", 1, true, vh_acpi_mcfg},
@@ -120,14 +115,16 @@ int32_t vh_acpi_build(struct vh_memory *memory, const struct vh_acpi_config *con
     table_end(&out, start);
     context.dsdt = VH_ACPI_GPA + start;
 
-    uint64_t entries[VH_COUNT(tables)];
+    uint64_t entries[VH_COUNT(tables) + VH_ACPI_FURTHER];
     size_t count = 0;
-    for (size_t i = 0; i < VH_COUNT(tables); i++) {
-        if (tables[i].pci_only && !config->pci) {
+    for (size_t i = 0; i < VH_COUNT(tables) + config->further_count; i++) {
+        const struct vh_acpi_table *table =
+            i < VH_COUNT(tables) ? &tables[i] : &config->further[i - VH_COUNT(tables)];
+        if (table->pci_only && !config->pci) {
             continue;
         }
-        start = table_begin(&out, tables[i].signature, tables[i].revision);
-        tables[i].body(&out, &context);
+        start = table_begin(&out, table->signature, table->revision);
+        table->body(&out, &context);
         table_end(&out, start);
         entries[count++] = VH_ACPI_GPA + start;
     }

@@ -6,6 +6,19 @@
 #include "internal.h"
 #include "memory.h"
 
+struct vh_bytes;
+struct vh_acpi_context;
+
+/** A table that the XSDT lists: acpi.c puts the header in front of its body. */
+struct vh_acpi_table {
+    const char *signature;
+    uint8_t revision;
+    bool pci_only;
+    void (*body)(struct vh_bytes *out, const struct vh_acpi_context *context);
+};
+
+#define VH_ACPI_FURTHER 2u
+
 struct vh_acpi_config {
     uint32_t cpus;
     const uint32_t *apic_ids; /* one for each vCPU, strictly ascending */
@@ -14,7 +27,10 @@ struct vh_acpi_config {
     uint64_t pci_window_gpa; /* of BARs above 4 GiB */
     uint64_t pci_window_bytes;
     bool power_button;
-    uint64_t generation_gpa; /* of the VM generation ID, or 0 */
+    uint64_t generation_gpa;             /* of the VM generation ID, or 0 */
+    const struct vh_acpi_table *further; /* tables behind those of acpi.c */
+    uint32_t further_count;              /* at most VH_ACPI_FURTHER */
+    const struct vmmhpc *machine;        /* for them */
 };
 
 /**

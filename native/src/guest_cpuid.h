@@ -32,7 +32,7 @@ uint32_t vh_cpuid_physical_bits(int kvm_fd);
 void vh_cpuid_adapt(struct kvm_cpuid2 *cpuid, uint32_t capacity,
                     const struct vh_cpuid_options *options, uint32_t apic_id);
 
-/** Entries that vh_cpuid_adapt() may add. */
-#define VH_CPUID_EXTRA 8u
+/** Entries that vh_cpuid_adapt() and a placement (native/place) may add. */
+#define VH_CPUID_EXTRA 16u
 
 #endif

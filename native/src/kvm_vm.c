@@ -171,6 +171,9 @@ static int32_t build_vm(struct vmmhpc *vm, struct vmmhpc_error *err)
         return failed_ioctl(err, "KVM_CREATE_IRQCHIP");
     }
     int32_t status = vh_irq_reset_routes(vm, err);
+    if (status == VMMHPC_OK && vm->placing != NULL) {
+        status = vm->placing->vm_made(vm, err);
+    }
     return status == VMMHPC_OK ? set_all_memory(vm, err) : status;
 }
 
@@ -227,6 +230,9 @@ static int32_t build_vcpu(struct vmmhpc *vm, struct vh_vcpu *vcpu,
         .tsc_deadline = has(vm, KVM_CAP_TSC_DEADLINE_TIMER),
     };
     vh_cpuid_adapt(cpuid, capacity, &options, vcpu->apic_id);
+    if (vm->placing != NULL) {
+        vm->placing->cpuid(vcpu, cpuid, capacity);
+    }
     int set = ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid);
     int failed = errno;
     free(cpuid);

@@ -128,7 +128,12 @@ static int32_t write_platform(struct vmmhpc *vm, uint64_t *rsdp, struct vmmhpc_e
         .pci_window_gpa = vm->pci.window_gpa,
         .pci_window_bytes = vm->pci.window_bytes,
         .generation_gpa = vm->has_generation_id ? VH_GENERATION_GPA : 0,
+        .machine = vm,
     };
+    if (vm->placing != NULL) {
+        acpi.further = vm->placing->tables;
+        acpi.further_count = vm->placing->table_count;
+    }
     int32_t status = vh_acpi_build(&vm->memory, &acpi, rsdp, err);
     if (status == VMMHPC_OK && vm->has_generation_id) {
         status = vh_generation_write(vm, err);

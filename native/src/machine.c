@@ -107,6 +107,18 @@ static int32_t make_tables(struct vmmhpc *vm, const struct vmmhpc_config *config
     return VMMHPC_OK;
 }
 
+#define AT(lock) ((uint32_t)offsetof(struct vmmhpc, lock))
+
+static const uint32_t locks_at[] = {
+    AT(lock),       AT(kvm_lock),     AT(device_lock),     AT(console_lock),
+    AT(event_lock), AT(io_loop.lock), AT(modules.control), AT(modules.lock),
+};
+
+static pthread_mutex_t *lock_of(struct vmmhpc *vm, size_t i)
+{
+    return (pthread_mutex_t *)((uintptr_t)vm + locks_at[i]);
+}
+
 static int32_t init_locks(struct vmmhpc *vm, struct vmmhpc_error *err)
 {
     pthread_condattr_t attr;
@@ -116,11 +128,8 @@ static int32_t init_locks(struct vmmhpc *vm, struct vmmhpc_error *err)
         failed = pthread_cond_init(&vm->changed, &attr);
         (void)pthread_condattr_destroy(&attr);
     }
-    pthread_mutex_t *locks[] = {
-        &vm->lock,       &vm->kvm_lock,     &vm->device_lock,     &vm->console_lock,
-        &vm->event_lock, &vm->io_loop.lock, &vm->modules.control, &vm->modules.lock};
-    for (size_t i = 0; failed == 0 && i < VH_COUNT(locks); i++) {
-        failed = pthread_mutex_init(locks[i], NULL);
+    for (size_t i = 0; failed == 0 && i < VH_COUNT(locks_at); i++) {
+        failed = pthread_mutex_init(lock_of(vm, i), NULL);
     }
     /* glibc and musl allocate nothing for these, so a failure half-way leaves nothing behind. */
     return failed == 0 ? VMMHPC_OK : vh_fail(err, VMMHPC_E_NO_MEMORY, failed, 0, "no locks");
@@ -283,15 +292,13 @@ void vmmhpc_destroy(struct vmmhpc *vm)
     vh_memory_destroy(&vm->memory);
     close_fd(&vm->wake_fd);
     close_fd(&vm->kvm_fd);
-    pthread_mutex_t *locks[] = {
-        &vm->lock,       &vm->kvm_lock,     &vm->device_lock,     &vm->console_lock,
-        &vm->event_lock, &vm->io_loop.lock, &vm->modules.control, &vm->modules.lock};
-    for (size_t i = 0; i < VH_COUNT(locks); i++) {
-        (void)pthread_mutex_destroy(locks[i]);
+    for (size_t i = 0; i < VH_COUNT(locks_at); i++) {
+        (void)pthread_mutex_destroy(lock_of(vm, i));
     }
     (void)pthread_cond_destroy(&vm->changed);
     free(vm->stat_base);
     free(vm->msi.routes);
+    free(vm->placing);
     free(vm->pin);
     free(vm->apic_ids);
     free(vm->vcpus);

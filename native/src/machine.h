@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+#include "acpi.h"
 #include "boot/boot.h"
 #include "debug.h"
 #include "dispatch.h"
@@ -142,6 +143,16 @@ struct vh_io_loop {
     pthread_mutex_t lock; /* held while devices are served: who pauses the machine waits for it */
 };
 
+/* What libvmmhpc-place adds to a machine (native/place). One block of memory, freed with it. */
+struct vh_placing {
+    /** The VM is made anew, its vCPUs are not. */
+    int32_t (*vm_made)(const struct vmmhpc *vm, struct vmmhpc_error *err);
+    /** Correct what a vCPU is told of its CPU. capacity: entries that cpuid has room for. */
+    void (*cpuid)(const struct vh_vcpu *vcpu, struct kvm_cpuid2 *cpuid, uint32_t capacity);
+    const struct vh_acpi_table *tables;
+    uint32_t table_count;
+};
+
 struct vmmhpc {
     struct vh_remote *remote; /* the machine is in a monitor process: nothing below is used */
     /* Fixed after creation. */
@@ -153,6 +164,7 @@ struct vmmhpc {
     uint32_t flags;
     int32_t *pin;
     uint32_t pin_count;
+    struct vh_placing *placing; /* NULL: nothing beyond pin */
     int kvm_fd;
     size_t run_bytes; /* length of the kvm_run mapping */
     bool hide_xsave;

@@ -9,6 +9,7 @@
 
 #include "vmmhpc_devices.h"
 #include "vmmhpc_module.h"
+#include "vmmhpc_place.h"
 #include "vmmhpc_shm.h"
 #include "vmmhpc_vfio.h"
 
@@ -58,6 +59,8 @@ struct vh_remote_ops {
                        struct vmmhpc_error *err);
     int32_t (*add_vfio)(struct vmmhpc *vm, const struct vmmhpc_vfio *config, uint32_t *id,
                         struct vmmhpc_error *err);
+    int32_t (*place)(struct vmmhpc *vm, const struct vmmhpc_placement *placement,
+                     struct vmmhpc_error *err);
     int32_t (*add_plain)(struct vmmhpc *vm, enum vh_remote_plain device, uint32_t *id,
                          struct vmmhpc_error *err);
     int32_t (*balloon_set)(struct vmmhpc *vm, uint64_t bytes, struct vmmhpc_error *err);

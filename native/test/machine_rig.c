@@ -41,6 +41,7 @@ void machine_rig_free(struct vmmhpc *vm)
     if (vm->io_loop.epoll_fd >= 0) {
         (void)close(vm->io_loop.epoll_fd);
     }
+    free(vm->placing);
     free(vm->msi.routes);
     vh_memory_destroy(&vm->memory);
     free(vm);

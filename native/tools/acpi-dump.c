@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * acpi-dump DIRECTORY CPUS [--no-uart] [--pci] [--generation-id] [--power-button] [--spread N]
+ *     [--nodes N]
  * Writes the ACPI tables of a machine to DIRECTORY, one file each (RSDP.dat, XSDT.dat, FACP.dat,
- * APIC.dat, DSDT.dat, with --pci MCFG.dat), for iasl. --spread N makes the APIC ids multiples of N.
+ * APIC.dat, DSDT.dat, with --pci MCFG.dat, with --nodes SRAT.dat and SLIT.dat), for iasl. --spread
+ * N makes the APIC ids multiples of N; vCPUs take turns in the NUMA nodes, RAM is in the last one.
  * Needs no KVM.
  */
 #include <stdio.h>
@@ -11,8 +13,10 @@
 
 #include "acpi.h"
 #include "layout.h"
+#include "place/place.h"
 
 #define CPUS_MAX 65536ul
+#define NODES_MAX VMMHPC_NODES_MAX
 #define SPREAD_MAX 65536ul
 
 static int fail(const char *what, const char *detail)
@@ -82,10 +86,43 @@ static int dump(const struct vh_memory *memory, const char *directory, uint64_t 
     return 0;
 }
 
+/* The machine that tables of NUMA nodes are about; its RAM and APIC ids are the caller's. */
+struct numa {
+    struct vmmhpc vm;
+    struct vh_place place;
+    uint32_t memory_node;
+    uint8_t distances[NODES_MAX * NODES_MAX];
+    uint32_t vcpu_nodes[];
+};
+
+static struct numa *new_numa(uint32_t cpus, uint32_t nodes)
+{
+    struct numa *numa = calloc(1, sizeof(*numa) + cpus * sizeof(uint32_t));
+    if (numa == NULL) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < cpus; i++) {
+        numa->vcpu_nodes[i] = i % nodes;
+    }
+    for (uint32_t i = 0; i < nodes * nodes; i++) {
+        numa->distances[i] =
+            i / nodes == i % nodes ? VMMHPC_DISTANCE_LOCAL : VMMHPC_DISTANCE_REMOTE;
+    }
+    numa->memory_node = nodes - 1;
+    numa->vm.cpus = cpus;
+    numa->vm.placing = &numa->place.base;
+    numa->place.nodes = nodes;
+    numa->place.vcpu_nodes = numa->vcpu_nodes;
+    numa->place.memory_nodes = &numa->memory_node;
+    numa->place.distances = numa->distances;
+    return numa;
+}
+
 int main(int argc, char **argv)
 {
     struct vh_acpi_config config = {.uart = true};
     unsigned long spread = 1;
+    unsigned long nodes = 0;
     for (int i = 3; i < argc; i++) {
         if (strcmp(argv[i], "--no-uart") == 0) {
             config.uart = false;
@@ -99,18 +136,23 @@ int main(int argc, char **argv)
             config.generation_gpa = VH_GENERATION_GPA;
         } else if (strcmp(argv[i], "--spread") == 0 && i + 1 < argc) {
             spread = strtoul(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--nodes") == 0 && i + 1 < argc) {
+            nodes = strtoul(argv[++i], NULL, 10);
         } else {
             return fail(argv[i], "unknown option");
         }
     }
     const unsigned long cpus = argc >= 3 ? strtoul(argv[2], NULL, 10) : 0;
-    if (cpus == 0 || cpus > CPUS_MAX || spread == 0 || spread > SPREAD_MAX) {
+    if (cpus == 0 || cpus > CPUS_MAX || spread == 0 || spread > SPREAD_MAX || nodes > NODES_MAX) {
         return fail("usage", "acpi-dump DIRECTORY CPUS [--no-uart] [--pci] [--generation-id] "
-                             "[--power-button] [--spread N]");
+                             "[--power-button] [--spread N] [--nodes N]");
     }
     config.cpus = (uint32_t)cpus;
     uint32_t *apic_ids = calloc(cpus, sizeof(*apic_ids));
-    if (apic_ids == NULL) {
+    struct numa *numa = nodes == 0 ? NULL : new_numa((uint32_t)cpus, (uint32_t)nodes);
+    if (apic_ids == NULL || (numa == NULL && nodes != 0)) {
+        free(apic_ids);
+        free(numa);
         return fail(argv[2], "no memory");
     }
     for (uint32_t i = 0; i < cpus; i++) {
@@ -126,6 +168,13 @@ int main(int argc, char **argv)
     if (vh_memory_create(&memory, &ram, 1, &err) != VMMHPC_OK) {
         (void)fail("memory", err.text);
     } else {
+        if (numa != NULL) {
+            numa->vm.memory = memory;
+            numa->vm.apic_ids = apic_ids;
+            config.machine = &numa->vm;
+            config.further = vh_place_tables;
+            config.further_count = VH_PLACE_TABLES;
+        }
         if (vh_acpi_build(&memory, &config, &rsdp, &err) != VMMHPC_OK) {
             (void)fail(vmmhpc_status_name(err.code), err.text);
         } else {
@@ -133,6 +182,7 @@ int main(int argc, char **argv)
         }
         vh_memory_destroy(&memory);
     }
+    free(numa);
     free(apic_ids);
     return result;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Verbs that change VMs, each on as many as are named, a bounded number at once. */
 import { defaultParallelism, mapBounded, type Settled } from "../v3m/bounded.js";
+import { type GangVerb, gangOf } from "../v3m/gang.js";
 import type { V3m } from "../v3m/v3m.js";
 import type { OperationOptions } from "../vmm/backend.js";
 import { Exit, exitCodeOf, SIGNAL_CODES } from "./exit-codes.js";
@@ -31,6 +32,8 @@ const WORK = {
 } satisfies Readonly<Record<string, Work>>;
 
 export type SimpleVerb = keyof typeof WORK;
+
+const GANG_VERBS: readonly string[] = ["start", "stop", "pause", "resume"] satisfies readonly GangVerb[];
 
 interface Outcome {
   readonly name: string;
@@ -66,13 +69,22 @@ async function onEach(words: readonly string[], flags: VerbFlags, what: string, 
   using interrupt = new Interrupt();
   using bar = new ProgressBar(flags.json !== true);
   let done = 0;
+  const gangs = new Map<string, Promise<string>>();
+  // What is done on one of a gang is done on all: those that are named too share its outcome.
+  const onceEachGang = (name: string, act: () => Promise<string>): Promise<string> => {
+    const gang = GANG_VERBS.includes(what) ? gangOf(v3m.store, name) : undefined;
+    if (gang === undefined) return act();
+    const shared = gangs.get(gang) ?? act();
+    gangs.set(gang, shared);
+    return shared;
+  };
   const results = await mapBounded(names, parallel, async (name) => {
     const options = {
       signal: interrupt.signal,
       ...(names.length > 1 ? {} : { onProgress: bar.show.bind(bar) }),
     };
     try {
-      return await work(v3m, name, options);
+      return await onceEachGang(name, () => work(v3m, name, options));
     } finally {
       done++;
       if (names.length > 1) bar.show({ what: `${what} ${name}`, done, total: names.length });

@@ -66,8 +66,11 @@ export function cloneDefinition(
 ): VmDefinition {
   const { name, uuid, directory } = identity;
   const { log, ...console } = from.console;
+  const { performance, ...others } = from;
+  const { gang: _, ...own } = performance ?? {}; // a clone starts by itself
   return {
-    ...from,
+    ...others,
+    ...(performance === undefined ? {} : { performance: own }),
     name,
     uuid,
     disks: from.disks.map((disk, index) => diskOf(disk, index, identity)),

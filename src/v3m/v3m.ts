@@ -27,6 +27,7 @@ import type { VmDefinition } from "./definition/types.js";
 import { NotFoundError, StoreError, throwIfAborted, UnsupportedError } from "./errors.js";
 import type { EventsOptions, FrontEvent } from "./events.js";
 import type { Clones } from "./fork.js";
+import type { GangVerb } from "./gang.js";
 import { selectNames } from "./patterns.js";
 import type { BackendRegistry, V3mBackend, V3mBackendHost } from "./registry.js";
 import type { SnapshotRecord, Snapshots } from "./snapshots.js";
@@ -203,17 +204,39 @@ export class V3m {
     });
   }
 
+  /** On a VM, or on all of its gang. */
+  async #together(
+    name: string,
+    verb: GangVerb,
+    options: OperationOptions,
+    act: (name: string, options: OperationOptions) => Promise<void>,
+  ): Promise<void> {
+    const gang = this.store.definition(name).performance?.gang;
+    if (gang === undefined) return await act(name, options);
+    const { together } = await import("./gang.js");
+    const undo = (member: string) => this.#stop(member, { force: true }).catch(() => {});
+    const list = (names: readonly string[]) => this.list(names, () => {});
+    await together(name, gang, verb, { store: this.store, waitMs: this.#waitMs, list, act, undo }, options);
+  }
+
+  /** Start a VM; with it all of its gang, or none. */
   async start(name: string, options: OperationOptions = {}): Promise<void> {
-    await this.#run(name, "start", options, (backend) => backend.start(name, options), {
-      undo: async (backend) => {
-        await backend.stop(name, { force: true });
-        await backend.cleanUp(name);
-      },
+    await this.#together(name, "start", options, async (member, how) => {
+      await this.#run(member, "start", how, (backend) => backend.start(member, how), {
+        undo: async (backend) => {
+          await backend.stop(member, { force: true });
+          await backend.cleanUp(member);
+        },
+      });
     });
   }
 
   /** Ask the guest to power off; by force when its stop timeout has passed, or at once with `force`. */
   async stop(name: string, options: OperationOptions & { readonly force?: boolean } = {}): Promise<void> {
+    await this.#together(name, "stop", options, (member) => this.#stop(member, options));
+  }
+
+  async #stop(name: string, options: OperationOptions & { readonly force?: boolean }): Promise<void> {
     const more = options.force === true ? { detail: "by force" } : {};
     await this.#run(name, "stop", options, (backend) => backend.stop(name, options), more);
   }
@@ -223,14 +246,18 @@ export class V3m {
   }
 
   async pause(name: string, options: OperationOptions = {}): Promise<void> {
-    await this.#run(name, "pause", options, (backend) => backend.pause(name, options), {
-      undo: (backend) => backend.resume(name),
+    await this.#together(name, "pause", options, async (member, how) => {
+      await this.#run(member, "pause", how, (backend) => backend.pause(member, how), {
+        undo: (backend) => backend.resume(member),
+      });
     });
   }
 
   async resume(name: string, options: OperationOptions = {}): Promise<void> {
-    await this.#run(name, "resume", options, (backend) => backend.resume(name, options), {
-      undo: (backend) => backend.pause(name),
+    await this.#together(name, "resume", options, async (member, how) => {
+      await this.#run(member, "resume", how, (backend) => backend.resume(member, how), {
+        undo: (backend) => backend.pause(member),
+      });
     });
   }
 

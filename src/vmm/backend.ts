@@ -38,6 +38,11 @@ export const FEATURES = [
   "topology",
   "pin",
   "hugepages",
+  "io-pin",
+  "realtime",
+  "without-exits",
+  "numa",
+  "cache-cores",
   "disks",
   "disk:qcow2",
   "disk:overlay",
@@ -115,6 +120,11 @@ export interface Progress {
 export interface OperationOptions {
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: Progress) => void;
+  /**
+   * Of `start`, `pause` and `resume` of a VM that does so together with others: awaited when everything is ready, right
+   * before vCPUs run or stop. Where it fails the operation does.
+   */
+  readonly gate?: () => Promise<void>;
 }
 
 /** An image to be made at `to`, which must not exist. Nothing is left there where it fails. */

@@ -52,6 +52,7 @@ export {
 } from "./monitor.js";
 export * from "./options.js";
 export { type Passt, type PasstOptions, type PortForward, startPasst } from "./passt.js";
+export type { GuestNode, PerformanceOptions, UnexitedInstruction } from "./performance.js";
 export {
   compressSnapshot,
   type RestoreOptions,

@@ -8,6 +8,7 @@ import { setGenerationId } from "../ffi/devices.js";
 import { EventType, POWER_BUTTON_GSI } from "../ffi/index.js";
 import * as native from "../ffi/machine.js";
 import * as monitor from "../ffi/monitor.js";
+import { place } from "../ffi/place.js";
 import * as snapshots from "../ffi/snapshot.js";
 import { type Device, type DeviceError, handlerOf, rangeOf, spaceOf } from "./device.js";
 import { AttachedDevices, generationId, planDevices } from "./device-plan.js";
@@ -20,6 +21,7 @@ import type { AdaptationModule, ModuleError } from "./module.js";
 import { MachineModules, type ModuleHandle } from "./modules.js";
 import { decodeInfo, type MonitorInfo, type MonitorOptions, monitorSpec } from "./monitor.js";
 import { KERNEL_KINDS, type KernelKind, type MachineOptions, nativeBoot, nativeConfig } from "./options.js";
+import { placementSpec } from "./performance.js";
 import {
   type RestoreOptions,
   restoreFlags,
@@ -217,10 +219,12 @@ export class Machine extends EventEmitter<MachineEvents> {
     const kernel =
       unpack && typeof options.kernel === "string" ? await unpackForBoot(options.kernel) : options.kernel;
     const boot = nativeBoot(options, kernel);
+    const placement = placementSpec(options);
     const handle = await make(nativeConfig(options));
     let devices: AttachedDevices | undefined;
     let machine: Machine | undefined;
     try {
+      if (placement !== undefined) await place(handle, placement);
       devices = await AttachedDevices.attach(handle, plan);
       await restore?.(handle);
       await (monitor.isRemote(handle) ? native.loadAsync(handle, boot) : native.load(handle, boot));

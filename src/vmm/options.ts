@@ -5,6 +5,7 @@ import { Backing, Flag, ImageKind } from "../ffi/index.js";
 import type * as native from "../ffi/machine.js";
 import type { DeviceModule } from "./device.js";
 import type { DeviceOptions } from "./devices.js";
+import type { PerformanceOptions } from "./performance.js";
 
 /** How guest RAM is backed: `huge-2M` and `huge-1G` need pages reserved on the host. */
 export type MemoryBacking = "anon" | "thp" | "memfd" | "huge-2M" | "huge-1G";
@@ -19,6 +20,8 @@ export interface MemoryRegion {
   readonly prefault?: boolean;
   /** Host NUMA node to take the memory from. */
   readonly numaNode?: number;
+  /** The guest's NUMA node that it is in, where `performance.numa` has some. Default 0. */
+  readonly node?: number;
 }
 
 /** What kind of image the kernel is; `auto` recognises all but flat ones. */
@@ -34,6 +37,8 @@ export interface MachineOptions extends DeviceOptions {
   readonly memory?: number | bigint | readonly MemoryRegion[];
   /** Host CPU of each vCPU's thread, -1 for none; vCPU i takes element i modulo the length. */
   readonly pin?: readonly number[];
+  /** What else decides where and how it runs, and what the guest sees of that. */
+  readonly performance?: PerformanceOptions;
   /** Path or content. */
   readonly kernel: string | Uint8Array;
   readonly kind?: KernelKind;

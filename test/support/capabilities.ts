@@ -32,6 +32,7 @@ import { repositoryPath } from "./package-paths.js";
  * - `8021q`: that, and the kernel has VLAN interfaces
  * - `vhost-net`: /dev/vhost-net is there, or comes when its module is loaded
  * - `packages`: root, mmdebstrap, and the repository that package-images.ts makes: on this computer
+ * - `realtime`: this process may give threads real-time priority
  * - `hugepages`: pages of 2 MiB can be reserved: in the emulated machines, whose memory is nobody else's
  * - `spare-cards`: an IOMMU, and network cards behind it that nobody needs: in the emulated AMD machine
  */
@@ -52,6 +53,7 @@ export type Capability =
   | "vhost-net"
   | "packages"
   | "hugepages"
+  | "realtime"
   | "spare-cards";
 
 export const CAPABILITIES: readonly Capability[] = [
@@ -71,6 +73,7 @@ export const CAPABILITIES: readonly Capability[] = [
   "vhost-net",
   "packages",
   "hugepages",
+  "realtime",
   "spare-cards",
 ];
 
@@ -168,6 +171,10 @@ function detect(capability: Capability): string | undefined {
       return missing("root") ?? (ownNetwork() ? device("/dev/net/tun", "tun") : "this network is the host's");
     case "8021q":
       return missing("private-net") ?? (canVlan() ? undefined : "this kernel has no VLAN interfaces");
+    case "realtime":
+      return spawnSync("chrt", ["-f", "1", "true"], { stdio: "ignore" }).status === 0
+        ? undefined
+        : "no right to real-time priority";
     case "hugepages":
       return (
         missing("root") ??

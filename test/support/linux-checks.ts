@@ -12,10 +12,13 @@ import { currentPlace } from "./places.js";
 const LINKER = "/lib64/ld-linux-x86-64.so.2";
 
 /** This host's lscpu with its libraries, for an initramfs. */
-export async function lscpuFiles(): Promise<Entry[]> {
-  const program = await findTool("lscpu");
+export const lscpuFiles = (): Promise<Entry[]> => toolFiles("lscpu", "util-linux");
+
+/** A program of this host's with its libraries, for an initramfs. @param debian the package that has it */
+export async function toolFiles(name: string, debian: string): Promise<Entry[]> {
+  const program = await findTool(name);
   if (program === undefined) {
-    throw new Error("lscpu is not installed: apt-get install util-linux");
+    throw new Error(`${name} is not installed: apt-get install ${debian}`);
   }
   const listed = await runTool(LINKER, ["--list", program]);
   const libraries = listed.stdout
@@ -23,7 +26,7 @@ export async function lscpuFiles(): Promise<Entry[]> {
     .split("\n")
     .flatMap((line) => /(?:=>\s*)?(\/\S+)\s+\(0x/.exec(line)?.[1] ?? []);
   const paths = [...new Set([LINKER, ...libraries])];
-  const files = [["bin/lscpu", program], ...paths.map((path) => [path.slice(1), path])];
+  const files = [[`bin/${name}`, program], ...paths.map((path) => [path.slice(1), path])];
   return Promise.all(
     files.map(
       async ([path, from]): Promise<Entry> => ({

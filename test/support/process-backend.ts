@@ -147,6 +147,7 @@ class ProcessBackend implements V3mBackend {
     const script = scriptOf(await this.#host.definition(name));
     closeSync(openSync(script, "r")); // a script that is not there is told before anything is made
     await rm(this.#file(name, "console"), { force: true });
+    await options.gate?.();
     await this.#launch(name, script, options.signal);
   }
 

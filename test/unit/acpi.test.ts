@@ -43,6 +43,8 @@ const machines = [
   { name: "sparse APIC ids", options: ["40", "--spread", "16"], cpus: 40 },
   { name: "no UART", options: ["2", "--no-uart"], cpus: 2 },
   { name: "PCI devices and a generation ID", options: ["2", "--pci", "--generation-id"], cpus: 2 },
+  { name: "2 NUMA nodes", options: ["4", "--nodes", "2"], cpus: 4 },
+  { name: "64 NUMA nodes, x2APIC ids", options: ["300", "--nodes", "64", "--pci"], cpus: 300 },
   { name: "a power button", options: ["2", "--power-button", "--generation-id"], cpus: 2 },
 ];
 
@@ -50,7 +52,12 @@ describe.each(machines)("ACPI tables: $name", ({ options, cpus }) => {
   let directory: string;
   const listings = new Map<string, string>();
   const pci = options.includes("--pci");
-  const tables = ["DSDT", "FACP", "APIC", "XSDT", ...(pci ? ["MCFG"] : [])];
+  const nodes = options.includes("--nodes") ? Number(options[options.indexOf("--nodes") + 1]) : 0;
+  const tables = [
+    ...["DSDT", "FACP", "APIC", "XSDT"],
+    ...(pci ? ["MCFG"] : []),
+    ...(nodes > 0 ? ["SRAT", "SLIT"] : []),
+  ];
 
   beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), "v3m-acpi-"));
@@ -96,6 +103,23 @@ describe.each(machines)("ACPI tables: $name", ({ options, cpus }) => {
     expect(fields(madt, "Interrupt Input LINT")).toEqual(["01"]);
     expect(madt).not.toContain("Interrupt Source Override");
   });
+
+  if (nodes > 0) {
+    it("has each vCPU and all RAM in a NUMA node in the SRAT, their distances in the SLIT", () => {
+      const srat = listings.get("SRAT") ?? "";
+      const hex = (name: string) => fields(srat, name).map((value) => Number.parseInt(value, 16));
+      expect([...hex("Apic ID"), ...hex("x2Apic ID")]).toEqual(Array.from({ length: cpus }, (_, i) => i));
+      expect([...hex("Proximity Domain Low(8)"), ...hex("Proximity Domain")]).toEqual([
+        ...Array.from({ length: cpus }, (_, i) => i % nodes),
+        nodes - 1, // of the RAM
+      ]);
+      expect(hex("Base Address")).toEqual([0]);
+      expect(hex("Address Length")).toEqual([2 << 20]);
+      expect(fields(srat, "Enabled").every((value) => value === "1")).toBe(true);
+      const slit = listings.get("SLIT") ?? "";
+      expect(Number.parseInt(fields(slit, "Localities")[0] ?? "", 16)).toBe(nodes);
+    });
+  }
 
   it("says in the FADT that the machine is hardware-reduced, and how to sleep and reset", () => {
     const fadt = listings.get("FACP") ?? "";

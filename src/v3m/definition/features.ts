@@ -5,12 +5,17 @@ import type { VmDefinition } from "./types.js";
 
 /** In the order of the matrix, each once. */
 export function featuresOf(definition: VmDefinition): Feature[] {
-  const { boot, disks, nics, memory } = definition;
+  const { boot, disks, nics, memory, performance } = definition;
   const wanted: (Feature | false)[] = [
     `boot:${boot.from}`,
     definition.topology !== undefined && "topology",
     definition.pin.length > 0 && "pin",
     memory.backing.startsWith("huge-") && "hugepages",
+    performance?.ioPin !== undefined && "io-pin",
+    performance?.realtime !== undefined && "realtime",
+    performance?.withoutExits !== undefined && "without-exits",
+    performance?.numa !== undefined && "numa",
+    performance?.cacheCores !== undefined && "cache-cores",
     disks.length > 0 && "disks",
     disks.some((disk) => disk.format === "qcow2") && "disk:qcow2",
     disks.some((disk) => disk.overlay !== undefined) && "disk:overlay",

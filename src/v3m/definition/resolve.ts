@@ -4,10 +4,12 @@ import { randomUUID } from "node:crypto";
 import { basename, resolve as resolvePath } from "node:path";
 import { pciAddress } from "../../vmm/vfio.js";
 import { didYouMean } from "../did-you-mean.js";
+import { parseCpuList } from "./cpu-list.js";
 import type { Path } from "./document.js";
 import type { Problems } from "./problems.js";
 import { type ImageLookup, namedImage } from "./resolve-image.js";
 import { resolveNics } from "./resolve-nics.js";
+import { resolvePerformance, spreadPerformance } from "./resolve-performance.js";
 import type { DefinitionInput } from "./schema.js";
 import {
   type NatRange,
@@ -17,10 +19,11 @@ import {
   type VmDisk,
   type VmMemory,
   type VmModule,
+  type VmPerformance,
   type VmShm,
   type VmTopology,
 } from "./types.js";
-import { parseBytes, parseMs, SIZE_HELP, TIME_HELP } from "./units.js";
+import { formatSize, parseBytes, parseMs, SIZE_HELP, TIME_HELP } from "./units.js";
 
 export interface ResolveOptions {
   /** Where relative paths begin. */
@@ -53,7 +56,7 @@ class Resolver {
   readonly #problems: Problems;
 
   constructor(input: DefinitionInput, options: ResolveOptions, problems: Problems) {
-    this.#input = input;
+    this.#input = spreadPerformance(input, problems);
     this.#options = options;
     this.#problems = problems;
   }
@@ -82,11 +85,16 @@ class Resolver {
     return type;
   }
 
-  #memory(): VmMemory {
+  #memory(performance: VmPerformance | undefined): VmMemory {
     const { memory } = this.#input;
     const given = typeof memory === "object" ? memory : memory === undefined ? {} : { size: memory };
     const path = typeof memory === "object" ? ["memory", "size"] : ["memory"];
-    const bytes = given.size === undefined ? DEFAULTS.memory : this.#size(given.size, path, PAGE, "4 KiB");
+    const nodes = performance?.numa?.reduce((sum, node) => sum + node.bytes, 0);
+    const bytes =
+      given.size === undefined ? (nodes ?? DEFAULTS.memory) : this.#size(given.size, path, PAGE, "4 KiB");
+    if (nodes !== undefined && nodes !== bytes) {
+      this.#problems.add(path, `the NUMA nodes have ${formatSize(nodes)} together`, "leave it away");
+    }
     if (bytes > 0 && bytes < MIN_MEMORY) this.#problems.add(path, "less than 1 MiB", SIZE_HELP);
     return {
       bytes,
@@ -112,13 +120,9 @@ class Resolver {
   }
 
   #pin(): number[] {
-    const { pin } = this.#input;
-    if (typeof pin !== "string") return [...(pin ?? [])];
-    return pin.split(",").flatMap((part) => {
-      const [first = 0, last = first] = part.split("-").map(Number);
-      if (last < first) this.#problems.add(["pin"], `${part} runs backwards`, "give CPUs such as 0-3");
-      return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i);
-    });
+    return parseCpuList(this.#input.pin ?? [], (range) =>
+      this.#problems.add(["pin"], `${range} runs backwards`, "give CPUs such as 0-3"),
+    );
   }
 
   #defaultBoot(): VmBoot {
@@ -238,6 +242,8 @@ class Resolver {
     const cpus = input.cpus ?? 1;
     const uuid = input.uuid?.toLowerCase() ?? this.#options.uuid ?? randomUUID();
     const topology = this.#topology(cpus);
+    const pin = this.#pin();
+    const performance = resolvePerformance(input.performance, cpus, pin, this.#problems);
     const disks = (input.disks ?? []).map((disk, index) => this.#disk(disk, index));
     this.#distinct(
       "disks",
@@ -276,8 +282,9 @@ class Resolver {
       uuid,
       cpus,
       ...(topology === undefined ? {} : { topology }),
-      pin: this.#pin(),
-      memory: this.#memory(),
+      pin,
+      memory: this.#memory(performance),
+      ...(performance === undefined ? {} : { performance }),
       boot: this.#boot(),
       disks,
       ...(input.cdrom === undefined ? {} : { cdrom: this.#path(input.cdrom) }),

@@ -6,8 +6,9 @@
  */
 import { z } from "zod";
 import { KNOWN_TYPES } from "../../vmm/backend.js";
+import { CPU_LIST_PATTERN } from "./cpu-list.js";
 import { NAME_HELP, NAME_PATTERN } from "./name.js";
-import { IDENTIFIER, JAIL_PARTS } from "./types.js";
+import { IDENTIFIER, JAIL_PARTS, UNEXITED } from "./types.js";
 import { SIZE_HELP, SIZE_PATTERN, TIME_HELP, TIME_PATTERN } from "./units.js";
 
 const text = (pattern: string, error: string) => z.string().regex(new RegExp(pattern), { error });
@@ -19,6 +20,62 @@ const noNul = (what: string) => text("^[^\\u0000]*$", `${what} holds a NUL chara
 const path = () => text("^[^\\u0000]+$", "give the path of a file").describe("relative to the definition");
 const identifier = () => text(IDENTIFIER.pattern, IDENTIFIER.help);
 
+const cpu = () => z.int().min(0).max(9999);
+const cpuList = (what: string) =>
+  z.union([text(CPU_LIST_PATTERN, `${what} such as 2,3 or 0-3`), cpu(), z.array(cpu())], {
+    error: `${what} such as 2,3 or 0-3`,
+  });
+const topology = () =>
+  z.strictObject({
+    sockets: z.int().min(1).optional(),
+    coresPerSocket: z.int().min(1).optional(),
+    threadsPerCore: z.int().min(1).optional(),
+  });
+const hostNode = () => z.int().min(0).max(1023);
+const PRIORITY_HELP = "a priority of 1 to 99";
+const priority = () => z.int().min(1, PRIORITY_HELP).max(99, PRIORITY_HELP);
+
+const performance = z.strictObject({
+  pin: cpuList("host CPUs").optional().describe("as the VM's pin"),
+  topology: topology().optional().describe("as the VM's topology"),
+  hugePages: z.enum(["2M", "1G"]).optional().describe("RAM of such pages, reserved on the host"),
+  prefault: z.boolean().optional().describe("as memory.prefault"),
+  hostNode: hostNode().optional().describe("host NUMA node of RAM: as memory.numaNode"),
+  ioPin: cpuList("host CPUs").optional().describe("host CPUs of the threads that serve devices"),
+  realtime: z
+    .union([priority(), z.strictObject({ vcpus: priority().optional(), io: priority().optional() })], {
+      error: "a priority of 1 to 99 for vCPUs, or vcpus and io",
+    })
+    .optional()
+    .describe("SCHED_FIFO priority of vCPUs, or of vcpus and io"),
+  withoutExits: z
+    .array(z.enum(UNEXITED))
+    .optional()
+    .describe("what does not leave the guest; each vCPU needs a host CPU of its own (pin)"),
+  numa: z
+    .array(
+      z.strictObject({
+        cpus: cpuList("vCPUs").describe("its vCPUs; each is in one node"),
+        memory: size().describe("its RAM"),
+        hostNode: hostNode().optional().describe("host NUMA node to take that from"),
+        distances: z
+          .array(z.int().min(10).max(255))
+          .optional()
+          .describe("to each node, 10 to itself; default 20 to the others"),
+      }),
+    )
+    .min(1)
+    .max(64)
+    .optional()
+    .describe("NUMA nodes that the guest sees"),
+  gang: identifier().optional().describe("VMs of the same gang start, stop, pause and resume together"),
+  cacheCores: z
+    .int()
+    .min(1)
+    .optional()
+    .describe("neighbouring cores that share a last-level cache: all of a socket, or a power of two"),
+});
+
 const memory = z.union(
   [
     size(),
@@ -29,7 +86,7 @@ const memory = z.union(
         .optional()
         .describe("pages behind guest RAM; default thp (transparent huge pages)"),
       prefault: z.boolean().optional().describe("touch all of it before the start; default false"),
-      numaNode: z.int().min(0).max(1023).optional().describe("host NUMA node to take it from"),
+      numaNode: hostNode().optional().describe("host NUMA node to take it from"),
     }),
   ],
   { error: `${SIZE_HELP}, or size, backing, prefault, numaNode` },
@@ -200,24 +257,11 @@ export const definitionSchema = z
       .optional()
       .describe("default: a random one, which the VM keeps"),
     cpus: z.int().min(1).max(65535).optional().describe("vCPUs; default 1"),
-    topology: z
-      .strictObject({
-        sockets: z.int().min(1).optional(),
-        coresPerSocket: z.int().min(1).optional(),
-        threadsPerCore: z.int().min(1).optional(),
-      })
+    topology: topology()
       .optional()
       .describe("shown to the guest; the product is cpus, and what is not given follows from it"),
-    pin: z
-      .union(
-        [
-          text("^[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*$", "host CPUs such as 2,3 or 0-3"),
-          z.array(z.int().min(0).max(9999)),
-        ],
-        { error: "host CPUs such as 2,3 or 0-3" },
-      )
-      .optional()
-      .describe("host CPUs of the vCPUs' threads, taken in turn"),
+    pin: cpuList("host CPUs").optional().describe("host CPUs of the vCPUs' threads, taken in turn"),
+    performance: performance.optional().describe("where and how it runs; applied or refused, never ignored"),
     memory: memory.optional().describe("RAM; default 128M"),
     boot: boot.optional().describe("default: the first disk, or the CD-ROM where there is no disk"),
     disks: z.array(disk).max(64).optional(),

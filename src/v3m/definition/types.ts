@@ -26,6 +26,36 @@ export interface VmTopology {
   readonly threadsPerCore: number;
 }
 
+/** A NUMA node that the guest sees. */
+export interface VmNumaNode {
+  /** Its vCPUs; each is in one node. */
+  readonly cpus: readonly number[];
+  /** Its RAM, a multiple of 4 KiB; `memory.bytes` is the sum. */
+  readonly bytes: number;
+  /** Host NUMA node to take that from; else `memory.numaNode`. */
+  readonly hostNode?: number;
+  /** To each node, its own (10) included; empty: 20 to all others. */
+  readonly distances: readonly number[];
+}
+
+/** What does not leave the guest any more. */
+export const UNEXITED = ["halt", "pause"] as const;
+
+/** Beyond `pin`, `topology` and `memory`. Each is applied, or the VM refused. */
+export interface VmPerformance {
+  /** Host CPUs of the threads that serve devices. */
+  readonly ioPin?: readonly number[];
+  /** SCHED_FIFO priorities, 1 to 99. */
+  readonly realtime?: { readonly vcpus?: number | undefined; readonly io?: number | undefined };
+  /** Where it is there each vCPU has a host CPU of its own. */
+  readonly withoutExits?: readonly (typeof UNEXITED)[number][];
+  readonly numa?: readonly VmNumaNode[];
+  /** Neighbouring cores that share a last-level cache. */
+  readonly cacheCores?: number;
+  /** Name of the group of VMs of the store that start, stop, pause and resume together. */
+  readonly gang?: string;
+}
+
 /** What kind of file a kernel is; `auto` recognises all but flat images. */
 export type KernelKind = "auto" | "bzimage" | "linux" | "pvh" | "multiboot" | "flat16" | "flat64";
 
@@ -231,6 +261,7 @@ export interface VmDefinition {
   /** Host CPU of each vCPU's thread; vCPU i takes element i modulo the length. Empty: any. */
   readonly pin: readonly number[];
   readonly memory: VmMemory;
+  readonly performance?: VmPerformance;
   readonly boot: VmBoot;
   readonly disks: readonly VmDisk[];
   /** Path of an ISO image or of a drive. */

@@ -16,6 +16,7 @@ function inexpressible(input: DefinitionInput, vm: VmDefinition): [path: string,
   refuse("uuid", input.uuid !== undefined);
   refuse("topology", vm.topology !== undefined);
   refuse("pin", vm.pin.length > 0);
+  refuse("performance", vm.performance !== undefined);
   refuse("memory", vm.memory.bytes % MIB !== 0, "a profile counts in MiB");
   refuse("memory.backing", vm.memory.backing !== "thp");
   refuse("memory.prefault", vm.memory.prefault);

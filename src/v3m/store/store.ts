@@ -120,6 +120,18 @@ export class Store {
     }
   }
 
+  /** Do something under the lock of a gang; those of its VMs are taken under it. @throws LockedError, AbortedError */
+  async withGang<T>(gang: string, wait: Wait, work: () => Promise<T>): Promise<T> {
+    await this.prepare();
+    const path = this.#lockPath(`.gang-${gang}`); // no VM's name begins with a dot
+    using lock = await (await locks()).take(path, { what: `gang ${gang}`, ...wait });
+    try {
+      return await work();
+    } finally {
+      lock.remove();
+    }
+  }
+
   /** The lock of a VM if nobody has it. */
   async tryLockVm(name: string): Promise<Lock | undefined> {
     await this.prepare();

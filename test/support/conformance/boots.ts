@@ -4,9 +4,11 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { expect } from "vitest";
 import { CARDS } from "../../../harness/amd/qemu.js";
+import { V3mError } from "../../../src/errors.js";
+import type { VmPerformance } from "../../../src/v3m/definition/types.js";
 import type { Check } from "./check.js";
 import { ConsoleShell } from "./shell.js";
-import { disk, PLAIN, type World } from "./world.js";
+import { disk, type Guest, PLAIN, type World } from "./world.js";
 
 /** A system on a disk: its own kernel, and as root file system the initramfs that is there too. */
 async function systemDisk(world: World): Promise<string> {
@@ -44,7 +46,57 @@ async function checkCard(shell: ConsoleShell): Promise<void> {
   expect(await shell.sh("cat /sys/class/net/*/address")).toContain(CARDS.virtio.mac);
 }
 
+/** A machine of one vCPU, placed as said, up to its shell; undefined where its start is refused as not to be had here. */
+async function placed(world: World, name: string, performance: VmPerformance): Promise<Guest | undefined> {
+  const definition = {
+    ...PLAIN,
+    name,
+    type: world.backend.type,
+    pin: [0],
+    boot: await world.linux(),
+    performance,
+  };
+  await world.define(definition);
+  try {
+    return await world.started(definition);
+  } catch (error) {
+    if (error instanceof V3mError && error.code === "E_UNSUPPORTED") return undefined;
+    throw error;
+  }
+}
+
+async function remove(world: World, name: string): Promise<void> {
+  await world.backend.stop(name, { force: true });
+  await world.undefine(name);
+}
+
 export const BOOTS: readonly Check[] = [
+  {
+    feature: "without-exits",
+    name: "a guest halts without leaving itself, or is refused where KVM has not got that",
+    async run(world) {
+      const guest = await placed(world, "dedicated", { withoutExits: ["halt", "pause"] });
+      if (guest !== undefined) {
+        const halts = async () => Number((await world.backend.stats("dedicated")).kvm_halt_exits);
+        const before = await halts();
+        await guest.shell.sh("sleep 1");
+        expect(await halts()).toBe(before);
+      }
+      await remove(world, "dedicated");
+    },
+  },
+  {
+    feature: "cache-cores",
+    name: "a core has a last-level cache of its own, or is refused where KVM tells of none",
+    async run(world) {
+      const guest = await placed(world, "cached", { cacheCores: 1 });
+      if (guest !== undefined) {
+        const file = "/sys/devices/system/cpu/cpu0/cache/index3/shared_cpu_list";
+        expect(await guest.shell.sh(`cat ${file}`)).toBe("0");
+      }
+      await remove(world, "cached");
+    },
+  },
   {
     feature: "boot:disk",
     name: "the system on the first disk, by its own kernel",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Checks of what a definition can ask for, in the shared guest. */
+import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import koffi from "koffi";
 import { expect } from "vitest";
@@ -99,6 +100,45 @@ export const DEVICES: readonly Check[] = [
       const status = await world.processFile(definition.name, "status");
       const kib = Number(/^HugetlbPages:\s*(\d+) kB/m.exec(status)?.[1]);
       expect(kib).toBeGreaterThan(0);
+    },
+  },
+  {
+    feature: "io-pin",
+    name: "no thread of the machine may use another host CPU",
+    async run(world) {
+      const { definition } = await world.guest();
+      const { pid } = await world.backend.status(definition.name);
+      const cpus = readdirSync(`/proc/${pid}/task`).map(
+        (tid) =>
+          /^Cpus_allowed_list:\s*(.*)$/m.exec(readFileSync(`/proc/${pid}/task/${tid}/status`, "latin1"))?.[1],
+      );
+      // One that only waits for the machine's end is nobody's I/O.
+      expect(cpus.filter((list) => list === "0").length).toBeGreaterThan(definition.cpus);
+    },
+  },
+  {
+    feature: "realtime",
+    name: "threads that serve devices have their priority",
+    needs: ["realtime"],
+    async run(world) {
+      const { definition } = await world.guest();
+      const { pid } = await world.backend.status(definition.name);
+      const policies = readdirSync(`/proc/${pid}/task`).map((tid) =>
+        execFileSync("chrt", ["-p", tid], { encoding: "latin1" }),
+      );
+      expect(policies.some((text) => /SCHED_FIFO[\s\S]*priority: 2$/m.test(text))).toBe(true);
+    },
+  },
+  {
+    feature: "numa",
+    name: "the guest sees its nodes, with their CPUs, memory and distances",
+    async run(world) {
+      const { shell } = await world.guest();
+      const node = "/sys/devices/system/node/node";
+      expect(await shell.sh(`cat ${node}0/cpulist ${node}1/cpulist`)).toBe("0\n1");
+      expect(await shell.sh(`cat ${node}0/distance ${node}1/distance`)).toBe("10 25\n25 10");
+      const free = await shell.sh(`grep -h MemTotal ${node}0/meminfo ${node}1/meminfo`);
+      for (const [, kib] of free.matchAll(/(\d+) kB/g)) expect(Number(kib)).toBeGreaterThan(64 * 1024);
     },
   },
   {

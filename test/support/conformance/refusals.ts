@@ -28,6 +28,16 @@ function asking(feature: Feature, world: World): Partial<VmDefinition> | undefin
       return { pin: [0] };
     case "hugepages":
       return { memory: { bytes: 64 * MIB, backing: "huge-2M", prefault: false } };
+    case "io-pin":
+      return { performance: { ioPin: [0] } };
+    case "realtime":
+      return { performance: { realtime: { io: 1 } } };
+    case "without-exits":
+      return { pin: [0], performance: { withoutExits: ["halt"] } };
+    case "numa":
+      return { performance: { numa: [{ cpus: [0], bytes: PLAIN.memory.bytes, distances: [] }] } };
+    case "cache-cores":
+      return { performance: { cacheCores: 1 } };
     case "disks":
       return { disks: [disk("disk0", image)] };
     case "disk:qcow2":

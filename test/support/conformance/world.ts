@@ -224,6 +224,19 @@ export class World {
     return { memory: { ...PLAIN.memory, backing: "huge-2M" } };
   }
 
+  #performance(): Partial<VmDefinition> {
+    const numa = [
+      { cpus: [0], bytes: 128 * MIB, distances: [10, 25] },
+      { cpus: [1], bytes: 128 * MIB, distances: [25, 10] },
+    ];
+    const performance = {
+      ...(this.can("io-pin") ? { ioPin: [0] } : {}),
+      ...(this.can("realtime", "realtime") ? { realtime: { io: 2 } } : {}),
+      ...(this.can("numa") ? { numa } : {}),
+    };
+    return Object.keys(performance).length === 0 ? {} : { performance };
+  }
+
   #vsock(): Partial<VmDefinition> {
     return this.can("vsock", "vhost-vsock") ? { vsock: 4711 } : {};
   }
@@ -246,6 +259,7 @@ export class World {
       ...this.#vsock(),
       ...(this.can("topology") ? { topology: { sockets: 1, coresPerSocket: 2, threadsPerCore: 1 } } : {}),
       ...(this.can("pin") ? { pin: [0] } : {}),
+      ...this.#performance(),
       ...(this.can("cdrom") ? { cdrom: this.#iso() } : {}),
       ...(this.can("modules") ? { modules: [TALLY] } : {}),
       ...(this.can("generation-id") ? { generationId: "0123456789abcdef0123456789abcdef" } : {}),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** QEMU's command line for a definition. */
 import { stat } from "node:fs/promises";
-import type { VmDefinition, VmMemory, VmNic, VmPmem } from "../../definition/types.js";
+import type { VmDefinition, VmMemory, VmNic, VmNumaNode, VmPmem } from "../../definition/types.js";
 import { bootArguments } from "./boot.js";
 import { diskArguments } from "./disks.js";
 import { cpuModel, type QemuKind, qemuProgram } from "./kind.js";
@@ -50,9 +50,10 @@ function machine(kind: QemuKind, definition: VmDefinition): string[] {
     topology === undefined
       ? ""
       : `,sockets=${topology.sockets},cores=${topology.coresPerSocket},threads=${topology.threadsPerCore}`;
+  const backend = definition.performance?.numa === undefined ? ",memory-backend=ram" : "";
   const nvdimm = definition.pmem.some(({ readOnly }) => readOnly) ? ",nvdimm=on" : "";
   return [
-    ...["-machine", `${definition.option ?? "q35"},memory-backend=ram${nvdimm}`],
+    ...["-machine", `${definition.option ?? "q35"}${backend}${nvdimm}`],
     ...["-accel", kind.accelerator, "-cpu", cpuModel(kind), "-smp", `cpus=${cpus}${shape}`],
   ];
 }
@@ -65,19 +66,34 @@ function sandbox(definition: VmDefinition): string[] {
     : ["-sandbox", `on,${denied.map((set) => `${set}=deny`).join(",")}`];
 }
 
-async function memory({ memory: ram, pmem }: VmDefinition): Promise<string[]> {
+async function memory({ memory: ram, pmem, performance }: VmDefinition): Promise<string[]> {
   const sizes = await Promise.all(pmem.map(async ({ path }) => (await stat(path)).size));
   const most = sizes.reduce((sum, size) => sum + size, ram.bytes);
   const more = pmem.length === 0 ? "" : `,slots=${pmem.length},maxmem=${most / 1024}k`;
-  return ["-m", `size=${ram.bytes / 1024}k${more}`, "-object", JSON.stringify(ramBackend(ram))];
+  const size = ["-m", `size=${ram.bytes / 1024}k${more}`];
+  return performance?.numa === undefined
+    ? [...size, "-object", JSON.stringify(ramBackend("ram", ram))]
+    : [...size, ...numa(performance.numa, ram)];
 }
 
-function ramBackend(ram: VmMemory): Record<string, unknown> {
+/** NUMA nodes of the guest, each with its own RAM. */
+function numa(nodes: readonly VmNumaNode[], ram: VmMemory): string[] {
+  return nodes.flatMap(({ cpus, bytes, hostNode = ram.numaNode, distances }, node) => {
+    const own = { ...ram, bytes, ...(hostNode === undefined ? {} : { numaNode: hostNode }) };
+    return [
+      ...["-object", JSON.stringify(ramBackend(`ram${node}`, own))],
+      ...["-numa", `node,nodeid=${node},memdev=ram${node}${cpus.map((cpu) => `,cpus=${cpu}`).join("")}`],
+      ...distances.flatMap((distance, to) => ["-numa", `dist,src=${node},dst=${to},val=${distance}`]),
+    ];
+  });
+}
+
+function ramBackend(id: string, ram: VmMemory): Record<string, unknown> {
   const huge = ram.backing === "huge-2M" ? 2 * MIB : ram.backing === "huge-1G" ? 1024 * MIB : undefined;
   const shared = huge !== undefined || ram.backing === "memfd";
   return {
     "qom-type": shared ? "memory-backend-memfd" : "memory-backend-ram",
-    id: "ram",
+    id,
     size: ram.bytes,
     prealloc: ram.prefault,
     ...(huge === undefined ? {} : { hugetlb: true, hugetlbsize: huge }),

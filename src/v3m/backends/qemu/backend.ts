@@ -260,8 +260,13 @@ export class QemuBackend implements Backend<VmDefinition> {
     return await Qmp.connect(join(this.#directories(name).runtime, "qmp.sock"), options);
   }
 
-  async #tell(name: string, command: string, options: QmpOptions): Promise<void> {
+  async #tell(
+    name: string,
+    command: string,
+    options: QmpOptions & Pick<OperationOptions, "gate">,
+  ): Promise<void> {
     await using qmp = await this.#qmp(name, options);
+    await options.gate?.();
     await qmp.execute(command, undefined, options);
   }
 

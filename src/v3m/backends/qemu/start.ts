@@ -7,13 +7,13 @@ import type { OperationOptions } from "../../../vmm/backend.js";
 import { checkVfio } from "../../../vmm/vfio.js";
 import type { VmDefinition } from "../../definition/types.js";
 import { dhcpNetworks, openTaps, releaseNetwork, sweepCommand, type Taps } from "../../network/index.js";
-import { readRing, startSupervised } from "../../supervise/index.js";
+import { readProcess, readRing, startSupervised } from "../../supervise/index.js";
 import { HypervisorError } from "../errors.js";
 import { CONSOLE_FD, EVENTS_FD, QMP_FD, qemuArguments } from "./arguments.js";
 import { type MadeFiles, prepareDisks } from "./disks.js";
 import type { QemuKind } from "./kind.js";
 import { loadState } from "./migration.js";
-import { pinVcpus } from "./pin.js";
+import { placeThreads } from "./placement.js";
 import { Qmp } from "./qmp.js";
 import { STOPPING, settled } from "./status.js";
 
@@ -105,8 +105,10 @@ async function launch(
   }
   try {
     onProgress?.({ what: "starting QEMU", done: 1, total: 2 });
-    await pinVcpus(qmp, definition.pin, { signal });
+    const record = await readProcess(runtime);
+    if (record !== undefined) await placeThreads(qmp, record.program.pid, definition, { signal });
     if (from !== undefined) await loadState(qmp, join(runtime, "state.sock"), from, options);
+    await options.gate?.();
     await qmp.execute("cont", undefined, { signal });
     await settled(runtime, "running");
     await qemu.release();

@@ -102,12 +102,18 @@ export class VmmHpcBackend implements Backend<VmDefinition> {
     await this.#with(name, async (machine) => machine.reset());
   }
 
-  async pause(name: string): Promise<void> {
-    await this.#with(name, (machine) => machine.pause());
+  async pause(name: string, { gate }: OperationOptions = {}): Promise<void> {
+    await this.#with(name, async (machine) => {
+      await gate?.();
+      await machine.pause();
+    });
   }
 
-  async resume(name: string): Promise<void> {
-    await this.#with(name, async (machine) => machine.resume());
+  async resume(name: string, { gate }: OperationOptions = {}): Promise<void> {
+    await this.#with(name, async (machine) => {
+      await gate?.();
+      machine.resume();
+    });
   }
 
   status(name: string): Promise<VmStatus> {

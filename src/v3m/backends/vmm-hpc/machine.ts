@@ -4,8 +4,15 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { diskBoot } from "../../../disk/index.js";
 import type { OperationOptions } from "../../../vmm/backend.js";
-import type { DiskOptions, MachineOptions, MonitorOptions, NetOptions } from "../../../vmm/index.js";
-import type { VmDefinition, VmDisk, VmNic } from "../../definition/types.js";
+import type {
+  DiskOptions,
+  MachineOptions,
+  MemoryRegion,
+  MonitorOptions,
+  NetOptions,
+  PerformanceOptions,
+} from "../../../vmm/index.js";
+import type { VmDefinition, VmDisk, VmNic, VmPerformance } from "../../definition/types.js";
 import { createEmptyImage, exists } from "../../images.js";
 import { HypervisorError } from "../errors.js";
 
@@ -87,6 +94,31 @@ async function bootOptions(
   };
 }
 
+/** RAM in one piece, or in one for each NUMA node of the guest. */
+function memoryRegions({ memory, performance }: VmDefinition): MemoryRegion[] {
+  const { backing, prefault, numaNode } = memory;
+  const nodes = performance?.numa ?? [{ bytes: memory.bytes }];
+  return nodes.map(({ bytes, hostNode = numaNode }: { bytes: number; hostNode?: number }, node) => ({
+    bytes,
+    backing,
+    prefault,
+    ...(hostNode === undefined ? {} : { numaNode: hostNode }),
+    ...(performance?.numa === undefined ? {} : { node }),
+  }));
+}
+
+function performanceOptions({ numa, realtime, gang: _, ...others }: VmPerformance): PerformanceOptions {
+  const { vcpus, io } = realtime ?? {};
+  return {
+    ...others,
+    realtime: { ...(vcpus === undefined ? {} : { vcpus }), ...(io === undefined ? {} : { io }) },
+    numa: (numa ?? []).map(({ cpus, distances }) => ({
+      cpus,
+      ...(distances.length === 0 ? {} : { distances }),
+    })),
+  };
+}
+
 /**
  * @param taps open taps in the order of their NICs
  * @param channels directory of the store's channels of shared memory
@@ -96,7 +128,7 @@ export async function machineOptions(
   taps: readonly number[],
   channels: string,
 ): Promise<MachineOptions> {
-  const { cpus, topology, pin, memory, cdrom, generationId, vsock, kvm } = definition;
+  const { cpus, topology, pin, performance, cdrom, generationId, vsock, kvm } = definition;
   const fds = [...taps];
   const disks = await Promise.all(definition.disks.map(diskOptions));
   if (cdrom !== undefined) {
@@ -110,14 +142,8 @@ export async function machineOptions(
       ? {}
       : { coresPerSocket: topology.coresPerSocket, threadsPerCore: topology.threadsPerCore }),
     ...(pin.length === 0 ? {} : { pin }),
-    memory: [
-      {
-        bytes: memory.bytes,
-        backing: memory.backing,
-        prefault: memory.prefault,
-        ...(memory.numaNode === undefined ? {} : { numaNode: memory.numaNode }),
-      },
-    ],
+    memory: memoryRegions(definition),
+    ...(performance === undefined ? {} : { performance: performanceOptions(performance) }),
     disks,
     nets: definition.nics.map((nic) => netOptions(nic, fds)),
     pmem: definition.pmem,

@@ -30,7 +30,7 @@ export const keeperDirectory = (runtime: string) => join(runtime, "network");
 export async function startMachine(
   definition: VmDefinition,
   { state, runtime }: Directories,
-  { signal, onProgress }: OperationOptions = {},
+  { signal, onProgress, gate }: OperationOptions = {},
   make: (options: MachineOptions, monitor: MonitorOptions) => Promise<Machine> = Machine.spawn,
 ): Promise<void> {
   const made: string[] = [];
@@ -54,6 +54,7 @@ export async function startMachine(
     const { pid } = machine.monitorInfo();
     await recordMonitor(runtime, pid);
     await keepNetwork(definition, runtime, pid);
+    await gate?.();
     signal?.throwIfAborted();
     machine.start();
     for (const { path, argument = "", atStart } of definition.modules) {
