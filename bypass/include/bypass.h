@@ -44,10 +44,11 @@ enum bypass_code {
 
 /** How the window is found. */
 enum bypass_window_kind {
-    BYPASS_WINDOW_AUTO = 0,  /* by $BYPASS_WINDOW ("file:PATH", "linux", "lwk"), else linux */
+    BYPASS_WINDOW_AUTO = 0,  /* by $BYPASS_WINDOW ("file:PATH", "linux", "lwk", "alone"), else linux */
     BYPASS_WINDOW_FILE = 1,  /* a file of bypass_file_create(), shared by processes of one host */
     BYPASS_WINDOW_LINUX = 2, /* the PCI function of a Linux guest; needs root */
     BYPASS_WINDOW_LWK = 3,   /* of a program on the lightweight kernel */
+    BYPASS_WINDOW_ALONE = 4, /* memory of this process's: the only peer, with messages to itself */
 };
 
 /** What to do while there is nothing to do. */

@@ -34,7 +34,7 @@ static int32_t divide(struct bypass *bypass, uint64_t heap_bytes)
     if (heap >= usable) {
         return BYPASS_E_MEMORY;
     }
-    uint64_t share = (usable - heap) / (bypass->peers - 1) & ~(CACHE_LINE - 1ull);
+    uint64_t share = (usable - heap) / (bypass->peers > 1 ? bypass->peers - 1 : 1) & ~(CACHE_LINE - 1ull);
     uint32_t slots = RING_SLOTS_MIN;
     while (slots < RING_SLOTS_MAX && slots * 2 * sizeof(struct slot) * 4 <= share) {
         slots *= 2;
@@ -70,7 +70,7 @@ static int32_t start(struct bypass *bypass, const struct bypass_config *config)
     bypass->id = window->id;
     bypass->peers = window->peers;
     bypass->area_bytes = window->area_bytes;
-    if (window->peers < 2 || window->peers > BYPASS_PEERS_MAX || window->id >= window->peers ||
+    if (window->peers < 1 || window->peers > BYPASS_PEERS_MAX || window->id >= window->peers ||
         window->area_bytes < BYPASS_AREA_MIN || window->area_bytes > UINT32_MAX) {
         return BYPASS_E_UNSUPPORTED;
     }
@@ -124,25 +124,30 @@ static int32_t wants_interrupts(const struct bypass_config *config)
     return config->wait == BYPASS_WAIT_INTERRUPT;
 }
 
+/* What $BYPASS_WINDOW asks for. */
+static uint32_t kind_of(const char *where)
+{
+    return where == NULL || strcmp(where, "linux") == 0  ? BYPASS_WINDOW_LINUX
+           : strncmp(where, "file:", 5) == 0             ? BYPASS_WINDOW_FILE
+           : strcmp(where, "lwk") == 0                   ? BYPASS_WINDOW_LWK
+           : strcmp(where, "alone") == 0                 ? BYPASS_WINDOW_ALONE
+                                                         : UINT32_MAX;
+}
+
 static int32_t open_window(const struct bypass_config *config, int32_t waits,
                            struct bypass_window **out)
 {
     const char *where = getenv("BYPASS_WINDOW");
-    const char *file =
-        where != NULL && strncmp(where, "file:", 5) == 0 ? where + 5 : NULL;
-    switch (config->window) {
-    case BYPASS_WINDOW_AUTO:
-        if (file != NULL) {
-            return bypass_window_file(config, file, out);
-        }
-        return where != NULL && strcmp(where, "lwk") == 0 ? bypass_window_lwk(waits, out)
-                                                          : bypass_window_linux(waits, out);
+    const char *file = where != NULL && strncmp(where, "file:", 5) == 0 ? where + 5 : NULL;
+    switch (config->window == BYPASS_WINDOW_AUTO ? kind_of(where) : config->window) {
     case BYPASS_WINDOW_FILE:
         return bypass_window_file(config, config->path != NULL ? config->path : file, out);
     case BYPASS_WINDOW_LINUX:
         return bypass_window_linux(waits, out);
     case BYPASS_WINDOW_LWK:
         return bypass_window_lwk(waits, out);
+    case BYPASS_WINDOW_ALONE:
+        return bypass_window_alone(out);
     default:
         return BYPASS_E_INVALID;
     }

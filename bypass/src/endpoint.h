@@ -99,6 +99,7 @@ struct bypass {
     uint32_t spins;
     uint32_t strict;
     uint32_t idle;   /* looks since the last one that found something */
+    uint64_t changes; /* counts whatever a loop that waits may wait for */
     uint32_t sleeps; /* number of the last sleep */
     uint32_t links_up;
     uint32_t links_pending; /* offered, and not up */

@@ -52,6 +52,7 @@ static void offer(struct bypass *bypass, struct link *link, uint32_t incarnation
     atomic_store_explicit(&said->consumed, 0, memory_order_relaxed);
     atomic_store_explicit(&said->to, incarnation, memory_order_release);
     link->state = LINK_OFFERED;
+    bypass->changes++;
     bypass->links_pending++;
     bypass->window->ops->ring(bypass->window, link->peer);
 }
@@ -73,6 +74,7 @@ static void bring_up(struct bypass *bypass, struct link *link)
     link->session = said->session;
     bypass->links_pending--;
     bypass->links_up++;
+    bypass->changes++;
     link->state = LINK_UP;
     if (header->magic != AREA_MAGIC || !link_intact(link) || slots < RING_SLOTS_MIN ||
         slots > RING_SLOTS_MAX || (slots & (slots - 1)) != 0 || offset % CACHE_LINE != 0 ||
@@ -114,6 +116,7 @@ void link_down(struct bypass *bypass, struct link *link, int32_t error)
     link->state = LINK_DOWN;
     link->error = error;
     bypass->links_up--;
+    bypass->changes++;
     bypass->stats.links_lost++;
     atomic_store_explicit(&bypass->said[link->peer].to, 0, memory_order_release);
     bypass->window->ops->ring(bypass->window, link->peer);

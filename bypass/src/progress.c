@@ -45,6 +45,12 @@ static int32_t take(struct bypass *bypass, struct link *link)
     return came;
 }
 
+static int32_t has_to_send(const struct link *link)
+{
+    return link->outgoing.first != NULL || link->streaming.first != NULL ||
+           link->answers.first != NULL || link->unacknowledged.first != NULL;
+}
+
 int32_t progress(struct bypass *bypass)
 {
     int32_t came = 0;
@@ -52,13 +58,15 @@ int32_t progress(struct bypass *bypass)
         struct link *link = &bypass->links[peer];
         if (link->state == LINK_UP) {
             came += take(bypass, link);
-            if (link->outgoing.first != NULL || link->streaming.first != NULL ||
-                link->answers.first != NULL || link->unacknowledged.first != NULL) {
+            if (has_to_send(link)) {
+                uint64_t before = link->posted + link->acknowledged;
                 send_push(bypass, link);
+                bypass->changes += before != link->posted + link->acknowledged;
             }
         }
     }
     if (came != 0) {
+        bypass->changes++;
         bypass->idle = 0;
     } else if (++bypass->idle % LOOKS_PER_CHECK == 0) {
         links_check(bypass);
@@ -83,22 +91,21 @@ static uint64_t left(struct patience *patience)
 static void sleep_until(struct bypass *bypass, uint64_t timeout)
 {
     uint32_t why = SLEEPS_FOR_MESSAGES;
+    uint64_t before = bypass->changes;
     links_check(bypass);
     for (uint32_t peer = 0; peer < bypass->peers; peer++) {
         struct link *link = &bypass->links[peer];
         if (link->state == LINK_UP) {
             ring_acknowledge(bypass, link);
-            if (link->outgoing.first != NULL || link->streaming.first != NULL ||
-                link->answers.first != NULL || link->unacknowledged.first != NULL) {
-                why |= SLEEPS_FOR_CREDITS;
-            }
+            why |= has_to_send(link) ? SLEEPS_FOR_CREDITS : 0u;
         }
     }
     uint32_t word = (++bypass->sleeps << 2) | why;
     atomic_store_explicit(&bypass->header->sleeping, word, memory_order_relaxed);
     /* Others must see it before this looks a last time: see ring_notify(). */
     atomic_thread_fence(memory_order_seq_cst);
-    if (progress(bypass) == 0) {
+    progress(bypass);
+    if (bypass->changes == before) {
         bypass->stats.sleeps++;
         bypass->window->ops->wait(bypass->window, timeout < SLEEP_MAX ? timeout : SLEEP_MAX);
         links_check(bypass);
@@ -109,7 +116,9 @@ static void sleep_until(struct bypass *bypass, uint64_t timeout)
 /* Let something come: called in loops that wait. BYPASS_E_TIMEOUT: their time is over. */
 int32_t rest(struct bypass *bypass, struct patience *patience)
 {
-    if (progress(bypass) != 0) {
+    uint64_t before = bypass->changes;
+    progress(bypass);
+    if (bypass->changes != before) {
         return BYPASS_OK;
     }
     if (patience->timeout == 0) {

@@ -38,5 +38,6 @@ int32_t bypass_window_file(const struct bypass_config *config, const char *path,
                            struct bypass_window **out);
 int32_t bypass_window_linux(int32_t waits, struct bypass_window **out);
 int32_t bypass_window_lwk(int32_t waits, struct bypass_window **out);
+int32_t bypass_window_alone(struct bypass_window **out);
 
 #endif
