@@ -53,7 +53,7 @@ static void complete(struct bypass *bypass, struct bypass_request *request)
 /* Copy what fits of the data at `offset` of the message into the receive's buffer. */
 static void copy(struct bypass_request *request, uint64_t offset, const void *data, uint64_t length)
 {
-    if (offset < request->length) {
+    if (length != 0 && offset < request->length) {
         uint64_t room = request->length - offset;
         memcpy(request->buffer + offset, data, length < room ? length : room);
     }

@@ -26,7 +26,9 @@ static void post_inline(struct bypass *bypass, struct link *link, struct slot *s
     slot->kind = SLOT_INLINE;
     slot->length = (uint8_t)length;
     slot->tag = tag;
-    memcpy(slot->u.bytes, data, length);
+    if (length != 0) {
+        memcpy(slot->u.bytes, data, length);
+    }
     account(bypass, length);
     ring_post(bypass, link, slot);
 }

@@ -2,10 +2,10 @@
 /*
  * Runs a program as several processes of this host that share a window:
  *
- *   v3m-mpirun -n 4 [--area BYTES] [--] program argument…
+ *   v3m-mpirun -n 4 [--area BYTES] [--keep-going] [--] program argument…
  *
  * Each finds the window by $BYPASS_WINDOW and who it is by $BYPASS_PEER. When one fails, the others
- * are ended. The status is that of the first that failed; 128 + N if it was killed by signal N.
+ * are ended, or left alone. The status is that of the first that failed; 128 + N if it was killed by signal N.
  */
 #include "bypass.h"
 
@@ -20,13 +20,15 @@
 #include <unistd.h>
 
 static const char USAGE[] =
-    "usage: v3m-mpirun -n N [--area BYTES] [--] PROGRAM [ARGUMENT…]\n"
-    "Runs N processes (2 … 64, or 1) that share memory of BYTES each (default 4194304).\n"
+    "usage: v3m-mpirun -n N [--area BYTES] [--keep-going] [--] PROGRAM [ARGUMENT…]\n"
+    "Runs N processes (1 … 64) that share memory, BYTES of each (default 4194304).\n"
+    "When one fails the others are ended, but for --keep-going.\n"
     "example: v3m-mpirun -n 4 ./heat 512\n";
 
 struct options {
     uint32_t processes;
     uint64_t area_bytes;
+    int32_t keeps_going;
     char **program;
 };
 
@@ -47,6 +49,11 @@ static int32_t parse(char **argv, struct options *options)
         if (strcmp(*at, "--") == 0) {
             at++;
             break;
+        }
+        if (strcmp(*at, "--keep-going") == 0) {
+            options->keeps_going = 1;
+            at++;
+            continue;
         }
         uint64_t *value = strcmp(*at, "-n") == 0 || strcmp(*at, "-np") == 0 ? &processes
                           : strcmp(*at, "--area") == 0                      ? &options->area_bytes
@@ -84,18 +91,18 @@ static int32_t status_of(int status)
 }
 
 /* Wait for all; when one fails, end the others. */
-static int32_t wait_all(pid_t *children, uint32_t count)
+static int32_t wait_all(pid_t *children, const struct options *options)
 {
     int32_t result = 0;
     int status = 0;
     pid_t ended = 0;
     while ((ended = wait(&status)) > 0 || errno == EINTR) {
-        for (uint32_t i = 0; ended > 0 && i < count; i++) {
+        for (uint32_t i = 0; ended > 0 && i < options->processes; i++) {
             children[i] = children[i] == ended ? 0 : children[i];
         }
         if (ended > 0 && result == 0 && status_of(status) != 0) {
             result = status_of(status);
-            for (uint32_t i = 0; i < count; i++) {
+            for (uint32_t i = 0; i < options->processes && !options->keeps_going; i++) {
                 if (children[i] != 0) {
                     kill(children[i], SIGTERM);
                 }
@@ -107,7 +114,7 @@ static int32_t wait_all(pid_t *children, uint32_t count)
 
 int main(int argc, char **argv)
 {
-    struct options options;
+    struct options options = {0};
     pid_t children[BYPASS_PEERS_MAX] = {0};
     char path[64];
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
@@ -137,5 +144,5 @@ int main(int argc, char **argv)
             return 1;
         }
     }
-    return wait_all(children, options.processes);
+    return wait_all(children, &options);
 }
