@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libbypass: messages and one-sided transfers between programs that share a window of memory: guests
- * in a VMM-bypass channel (docs/reference/shm.md), or processes of one Linux host.
+ * libbypass: messages and one-sided transfers between programs that share a window of memory:
+ * guests in a VMM-bypass channel (docs/reference/shm.md), or processes of one Linux host.
  *
  * Each peer writes an area of its own and reads those of the others. What lies in another's area is
  * never trusted: a peer that dies, or scribbles over its area, gives errors or garbage as payload,
@@ -44,7 +44,8 @@ enum bypass_code {
 
 /** How the window is found. */
 enum bypass_window_kind {
-    BYPASS_WINDOW_AUTO = 0,  /* by $BYPASS_WINDOW ("file:PATH", "linux", "lwk", "alone"), else linux */
+    BYPASS_WINDOW_AUTO = 0,  /* by $BYPASS_WINDOW ("file:PATH", "linux", "lwk", "alone"), else by
+                                what is there */
     BYPASS_WINDOW_FILE = 1,  /* a file of bypass_file_create(), shared by processes of one host */
     BYPASS_WINDOW_LINUX = 2, /* the PCI function of a Linux guest; needs root */
     BYPASS_WINDOW_LWK = 3,   /* of a program on the lightweight kernel */
@@ -60,16 +61,16 @@ enum bypass_wait_mode {
 
 /** How to open an endpoint. Zero is the default of every member but `size`. */
 struct bypass_config {
-    uint32_t size;   /* sizeof(struct bypass_config) */
-    uint32_t window; /* enum bypass_window_kind */
-    const char *path; /* BYPASS_WINDOW_FILE: the file; NULL: from $BYPASS_WINDOW */
-    int32_t peer;    /* BYPASS_WINDOW_FILE: who this is; negative: from $BYPASS_PEER */
-    uint32_t wait;   /* enum bypass_wait_mode */
-    uint32_t spins;  /* looks before sleeping (0: 2000), or, polling, before giving the CPU to
-                        another process once (0: 20000) */
-    uint32_t strict; /* 1: a peer's leaving fails receives from BYPASS_ANY_PEER, too */
-    uint64_t heap_bytes;       /* of the area, for bypass_alloc(); 0: a quarter */
-    uint64_t eager_bytes;      /* longest message that is sent before it is wanted; 0: 8 KiB */
+    uint32_t size;        /* sizeof(struct bypass_config) */
+    uint32_t window;      /* enum bypass_window_kind */
+    const char *path;     /* BYPASS_WINDOW_FILE: the file; NULL: from $BYPASS_WINDOW */
+    int32_t peer;         /* BYPASS_WINDOW_FILE: who this is; negative: from $BYPASS_PEER */
+    uint32_t wait;        /* enum bypass_wait_mode */
+    uint32_t spins;       /* looks before sleeping (0: 2000), or, polling, before giving the CPU to
+                             another process once (0: 20000) */
+    uint32_t strict;      /* 1: a peer's leaving fails receives from BYPASS_ANY_PEER, too */
+    uint64_t heap_bytes;  /* of the area, for bypass_alloc(); 0: a quarter */
+    uint64_t eager_bytes; /* longest message that is sent before it is wanted; 0: 8 KiB */
     uint64_t unexpected_bytes; /* kept of messages that nobody has asked for; 0: 16 MiB */
 };
 
@@ -77,7 +78,7 @@ struct bypass;
 
 /** What came, of a receive or a probe. */
 struct bypass_status {
-    int32_t peer;    /* who sent it */
+    int32_t peer; /* who sent it */
     uint32_t spare;
     uint64_t tag;
     uint64_t length; /* as sent: may be more than the buffer took */
@@ -125,16 +126,17 @@ struct bypass_stats {
     uint64_t puts_taken;          /* came */
     uint64_t puts_refused;        /* came for memory that is not exposed */
     uint64_t gets;
-    uint64_t events_dropped;  /* events that nobody fetched in time */
-    uint64_t doorbells;       /* rung: each is an exit of a guest */
-    uint64_t sleeps;          /* waits for a doorbell */
-    uint64_t stalls;          /* turns without room in a ring, the staging space or for unexpected
-                                 messages */
-    uint64_t links_lost;      /* peers that left or talked nonsense */
+    uint64_t events_dropped; /* events that nobody fetched in time */
+    uint64_t doorbells;      /* rung: each is an exit of a guest */
+    uint64_t sleeps;         /* waits for a doorbell */
+    uint64_t stalls;         /* turns without room in a ring, the staging space or for unexpected
+                                messages */
+    uint64_t links_lost;     /* peers that left or talked nonsense */
 };
 
-/** Prepare a file (created if need be, emptied if not) as the window of `peers` processes. The path may be
- *  of a memfd: "/proc/self/fd/N". area_bytes: a multiple of 4096, from BYPASS_AREA_MIN to 1 GiB. */
+/** Prepare a file (created if need be, emptied if not) as the window of `peers` processes. The path
+ * may be of a memfd: "/proc/self/fd/N". area_bytes: a multiple of 4096, from BYPASS_AREA_MIN to 1
+ * GiB. */
 int32_t bypass_file_create(const char *path, uint32_t peers, uint64_t area_bytes);
 
 /** Take one's place in the window. The caller owns *out. */
@@ -149,18 +151,19 @@ uint32_t bypass_id(const struct bypass *bypass);
 /** How many peers the window is made for, this one included. */
 uint32_t bypass_peers(const struct bypass *bypass);
 
-/** Wait until `peer` is there and has seen this one. Needed once before anything else is done with it,
- *  and again after it left. A peer that is being connected to has only to make progress. */
+/** Wait until `peer` is there and has seen this one. Needed once before anything else is done with
+ * it, and again after it left. A peer that is being connected to has only to make progress. */
 int32_t bypass_connect(struct bypass *bypass, uint32_t peer, uint64_t timeout);
 
-/** 0: there is a link. BYPASS_E_UNCONNECTED: not yet. BYPASS_E_PEER_GONE, BYPASS_E_PROTOCOL: it is down. */
+/** 0: there is a link. BYPASS_E_UNCONNECTED: not yet. BYPASS_E_PEER_GONE, BYPASS_E_PROTOCOL: it is
+ * down. */
 int32_t bypass_link(const struct bypass *bypass, uint32_t peer);
 
 #define BYPASS_SYNCHRONOUS 1u /* complete when the receive has begun, and not before */
 
-/** Start a send. Messages of one sender match receives in order. flags: BYPASS_SYNCHRONOUS or 0. A short
- *  message is often complete at once. Data that lie in memory of bypass_alloc() are not copied by
- *  the sender if they are longer than eager_bytes. */
+/** Start a send. Messages of one sender match receives in order. flags: BYPASS_SYNCHRONOUS or 0. A
+ * short message is often complete at once. Data that lie in memory of bypass_alloc() are not copied
+ * by the sender if they are longer than eager_bytes. */
 int32_t bypass_isend(struct bypass *bypass, uint32_t peer, uint64_t tag, const void *data,
                      uint64_t length, uint32_t flags, struct bypass_request *request);
 /** Start a receive of the first message from `peer` (or BYPASS_ANY_PEER) whose tag equals `tag` but
@@ -172,8 +175,8 @@ int32_t bypass_irecv(struct bypass *bypass, int32_t peer, uint64_t tag, uint64_t
 int32_t bypass_test(struct bypass *bypass, struct bypass_request *request);
 /** Wait for a request. BYPASS_E_TIMEOUT: it goes on. */
 int32_t bypass_wait(struct bypass *bypass, struct bypass_request *request, uint64_t timeout);
-/** Take back a receive that no message has matched: it ends with BYPASS_E_INVALID, and 0 is returned.
- *  BYPASS_PENDING: too late. */
+/** Take back a receive that no message has matched: it ends with BYPASS_E_INVALID, and 0 is
+ * returned. BYPASS_PENDING: too late. */
 int32_t bypass_cancel(struct bypass *bypass, struct bypass_request *request);
 /** What a complete receive brought. */
 const struct bypass_status *bypass_status(const struct bypass_request *request);
@@ -184,24 +187,27 @@ int32_t bypass_send(struct bypass *bypass, uint32_t peer, uint64_t tag, const vo
 /** bypass_irecv() and bypass_wait() in one. status may be NULL. */
 int32_t bypass_recv(struct bypass *bypass, int32_t peer, uint64_t tag, uint64_t ignore,
                     void *buffer, uint64_t capacity, struct bypass_status *status);
-/** Look for a message without receiving it: BYPASS_PENDING if there is none within `timeout` (0: just look). */
+/** Look for a message without receiving it: BYPASS_PENDING if there is none within `timeout` (0:
+ * just look). */
 int32_t bypass_probe(struct bypass *bypass, int32_t peer, uint64_t tag, uint64_t ignore,
                      uint64_t timeout, struct bypass_status *status);
 
 /** Do what is to be done now. Returns how many messages came. Waiting and testing do it, too. */
 int32_t bypass_progress(struct bypass *bypass);
-/** Let something come: bypass_progress(), and one rest of the wait mode's kind when there is nothing, `timeout` at most. */
+/** Let something come: bypass_progress(), and one rest of the wait mode's kind when there is
+ * nothing, `timeout` at most. */
 int32_t bypass_rest(struct bypass *bypass, uint64_t timeout);
 
-/** Memory in one's own area, 64-byte aligned: others can read it without a copy by this side. NULL: no space. */
+/** Memory in one's own area, 64-byte aligned: others can read it without a copy by this side. NULL:
+ * no space. */
 void *bypass_alloc(struct bypass *bypass, uint64_t bytes);
 /** Give it back. NULL is allowed. */
 void bypass_free(struct bypass *bypass, void *memory);
 
 #define BYPASS_PUT_EVENTS 1u /* puts give events */
 
-/** Let others put into (and, if it is memory of bypass_alloc(), get from) this memory, by number: below
- *  BYPASS_REGIONS. length 0 takes it back. flags: BYPASS_PUT_EVENTS or 0. */
+/** Let others put into (and, if it is memory of bypass_alloc(), get from) this memory, by number:
+ * below BYPASS_REGIONS. length 0 takes it back. flags: BYPASS_PUT_EVENTS or 0. */
 int32_t bypass_expose(struct bypass *bypass, uint32_t region, void *memory, uint64_t length,
                       uint32_t flags);
 /** Write to a region of another's. Complete when the data are there: the target takes them when it

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Collective operations that move data: simple algorithms, of messages in a context of their own. */
+/* Collective operations that move data: simple algorithms, of messages in a context of their own.
+ */
 #include "internal.h"
 
 #include <stdlib.h>

@@ -86,10 +86,9 @@ static void say_counts(void)
             "rendezvous %llu, doorbells %llu, sleeps %llu, stalls %llu\n",
             v3m_mpi_world.rank, (unsigned long long)stats.sent_messages,
             (unsigned long long)stats.sent_bytes, (unsigned long long)stats.received_messages,
-            (unsigned long long)stats.received_bytes,
-            (unsigned long long)stats.unexpected_messages, (unsigned long long)stats.rendezvous,
-            (unsigned long long)stats.doorbells, (unsigned long long)stats.sleeps,
-            (unsigned long long)stats.stalls);
+            (unsigned long long)stats.received_bytes, (unsigned long long)stats.unexpected_messages,
+            (unsigned long long)stats.rendezvous, (unsigned long long)stats.doorbells,
+            (unsigned long long)stats.sleeps, (unsigned long long)stats.stalls);
 }
 
 int MPI_Finalize(void)

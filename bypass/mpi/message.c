@@ -7,6 +7,15 @@
 
 #include <stdlib.h>
 
+/* One side of an exchange. */
+struct side {
+    void *buffer;
+    int count;
+    MPI_Datatype type;
+    int other;
+    int tag;
+};
+
 static uint64_t tag_of(MPI_Comm comm, uint32_t context, int tag)
 {
     return (uint64_t)(comm->context + context) << 32 | (uint32_t)tag;
@@ -21,7 +30,7 @@ int mpi_check(const void *buffer, int count, MPI_Datatype type, int rank, int ta
            : type == NULL                            ? MPI_ERR_TYPE
            : rank >= comm->size || rank < MPI_PROC_NULL || (rank == MPI_ANY_SOURCE && !any)
                ? MPI_ERR_RANK
-           : tag < 0 && !(any && tag == MPI_ANY_TAG)                            ? MPI_ERR_TAG
+           : tag < 0 && !(any && tag == MPI_ANY_TAG)                             ? MPI_ERR_TAG
            : buffer == NULL && count != 0 && type->size != 0 && type->users == 0 ? MPI_ERR_BUFFER
                                                                                  : MPI_SUCCESS;
 }
@@ -155,11 +164,10 @@ int mpi_recv(void *buffer, int count, MPI_Datatype type, int from, int tag, MPI_
     if (mpi_contiguous(type) && from != MPI_PROC_NULL) {
         struct bypass_status what = {0};
         int any = tag == MPI_ANY_TAG;
-        int32_t code =
-            bypass_recv(v3m_mpi.bypass,
-                        from == MPI_ANY_SOURCE ? BYPASS_ANY_PEER : mpi_peer(comm, from),
-                        tag_of(comm, context, any ? 0 : tag), any ? UINT32_MAX : 0, buffer,
-                        (uint64_t)count * type->size, &what);
+        int32_t code = bypass_recv(v3m_mpi.bypass,
+                                   from == MPI_ANY_SOURCE ? BYPASS_ANY_PEER : mpi_peer(comm, from),
+                                   tag_of(comm, context, any ? 0 : tag), any ? UINT32_MAX : 0,
+                                   buffer, (uint64_t)count * type->size, &what);
         describe(status, comm, &what);
         return mpi_code(code);
     }
@@ -172,23 +180,31 @@ int mpi_recv(void *buffer, int count, MPI_Datatype type, int from, int tag, MPI_
     return mpi_finish(&request, status);
 }
 
-/* Send and receive at once, as parts of a collective operation. */
-int mpi_exchange(const void *data, int count, MPI_Datatype type, int to, void *buffer, int room,
-                 MPI_Datatype room_type, int from, int tag, MPI_Comm comm)
+/* Send and receive at once. */
+static int exchange(const struct side *out, const struct side *in, MPI_Comm comm, uint32_t context,
+                    MPI_Status *status)
 {
     MPI_Request request = MPI_REQUEST_NULL;
-    int code =
-        mpi_start(RECEIVING, buffer, room, room_type, from, tag, comm, COLLECTIVE, 0, &request);
+    int code = mpi_start(RECEIVING, in->buffer, in->count, in->type, in->other, in->tag, comm,
+                         context, 0, &request);
     if (code != MPI_SUCCESS) {
         return code;
     }
-    int sent = mpi_send(data, count, type, to, tag, comm, COLLECTIVE);
-    if (sent != MPI_SUCCESS) {
-        bypass_cancel(v3m_mpi.bypass, &request->core);
+    int sent = mpi_send(out->buffer, out->count, out->type, out->other, out->tag, comm, context);
+    if (sent != MPI_SUCCESS && bypass_cancel(v3m_mpi.bypass, &request->core) == BYPASS_OK) {
+        request->cancelled = 1;
     }
     bypass_wait(v3m_mpi.bypass, &request->core, BYPASS_FOREVER);
-    code = mpi_finish(&request, MPI_STATUS_IGNORE);
+    code = mpi_finish(&request, status);
     return sent != MPI_SUCCESS ? sent : code;
+}
+
+int mpi_exchange(const void *data, int count, MPI_Datatype type, int to, void *buffer, int room,
+                 MPI_Datatype room_type, int from, int tag, MPI_Comm comm)
+{
+    struct side out = {(void *)(uintptr_t)data, count, type, to, tag};
+    struct side in = {buffer, room, room_type, from, tag};
+    return exchange(&out, &in, comm, COLLECTIVE, MPI_STATUS_IGNORE);
 }
 
 int MPI_Send(const void *data, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm)
@@ -207,10 +223,9 @@ int MPI_Recv(void *buffer, int count, MPI_Datatype type, int from, int tag, MPI_
              MPI_Status *status)
 {
     int code = mpi_check(buffer, count, type, from, tag, comm, 1);
-    return mpi_fail(comm, "MPI_Recv",
-                    code != MPI_SUCCESS
-                        ? code
-                        : mpi_recv(buffer, count, type, from, tag, comm, 0, status));
+    return mpi_fail(
+        comm, "MPI_Recv",
+        code != MPI_SUCCESS ? code : mpi_recv(buffer, count, type, from, tag, comm, 0, status));
 }
 
 static int start(enum purpose purpose, void *buffer, int count, MPI_Datatype type, int other,
@@ -240,8 +255,16 @@ int MPI_Issend(const void *data, int count, MPI_Datatype type, int to, int tag, 
 int MPI_Ssend(const void *data, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm)
 {
     MPI_Request request = MPI_REQUEST_NULL;
-    int code = MPI_Issend(data, count, type, to, tag, comm, &request);
-    return code != MPI_SUCCESS ? code : MPI_Wait(&request, MPI_STATUS_IGNORE);
+    int code = mpi_check(data, count, type, to, tag, comm, 0);
+    if (code == MPI_SUCCESS) {
+        code = mpi_start(SENDING, (void *)(uintptr_t)data, count, type, to, tag, comm, 0,
+                         BYPASS_SYNCHRONOUS, &request);
+    }
+    if (code == MPI_SUCCESS) {
+        bypass_wait(v3m_mpi.bypass, &request->core, BYPASS_FOREVER);
+        code = mpi_finish(&request, MPI_STATUS_IGNORE);
+    }
+    return mpi_fail(comm, "MPI_Ssend", code);
 }
 
 int MPI_Irecv(void *buffer, int count, MPI_Datatype type, int from, int tag, MPI_Comm comm,
@@ -254,17 +277,12 @@ int MPI_Sendrecv(const void *data, int count, MPI_Datatype type, int to, int tag
                  int room, MPI_Datatype room_type, int from, int from_tag, MPI_Comm comm,
                  MPI_Status *status)
 {
-    MPI_Request request = MPI_REQUEST_NULL;
-    int code = MPI_Irecv(buffer, room, room_type, from, from_tag, comm, &request);
-    if (code != MPI_SUCCESS) {
-        return code;
-    }
-    int sent = MPI_Send(data, count, type, to, tag, comm);
-    if (sent != MPI_SUCCESS) {
-        MPI_Cancel(&request);
-    }
-    code = MPI_Wait(&request, status);
-    return sent != MPI_SUCCESS ? sent : code;
+    struct side out = {(void *)(uintptr_t)data, count, type, to, tag};
+    struct side in = {buffer, room, room_type, from, from_tag};
+    int code = mpi_check(data, count, type, to, tag, comm, 0);
+    code = code != MPI_SUCCESS ? code : mpi_check(buffer, room, room_type, from, from_tag, comm, 1);
+    return mpi_fail(comm, "MPI_Sendrecv",
+                    code != MPI_SUCCESS ? code : exchange(&out, &in, comm, 0, status));
 }
 
 static int probe(int from, int tag, MPI_Comm comm, uint64_t timeout, int *flag, MPI_Status *status)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A subset of MPI's C bindings, on libbypass. Rank = id of the peer in the channel. What is here has
- * the meaning of the MPI standard, version 3.1; docs/reference/bypass.md lists it, with the limits.
+ * A subset of MPI's C bindings, on libbypass. Rank = id of the peer in the channel. What is here
+ * has the meaning of the MPI standard, version 3.1; docs/reference/bypass.md lists it, with the
+ * limits.
  */
 #ifndef V3M_MPI_H
 #define V3M_MPI_H
@@ -84,10 +85,10 @@ extern struct v3m_mpi_comm v3m_mpi_world, v3m_mpi_self;
 #define MPI_COMM_WORLD (&v3m_mpi_world)
 #define MPI_COMM_SELF (&v3m_mpi_self)
 
-extern struct v3m_mpi_type v3m_mpi_char, v3m_mpi_schar, v3m_mpi_uchar, v3m_mpi_byte,
-    v3m_mpi_short, v3m_mpi_ushort, v3m_mpi_int, v3m_mpi_uint, v3m_mpi_long, v3m_mpi_ulong,
-    v3m_mpi_float, v3m_mpi_double, v3m_mpi_ldouble, v3m_mpi_float_int, v3m_mpi_double_int,
-    v3m_mpi_2int, v3m_mpi_dcomplex, v3m_mpi_fcomplex;
+extern struct v3m_mpi_type v3m_mpi_char, v3m_mpi_schar, v3m_mpi_uchar, v3m_mpi_byte, v3m_mpi_short,
+    v3m_mpi_ushort, v3m_mpi_int, v3m_mpi_uint, v3m_mpi_long, v3m_mpi_ulong, v3m_mpi_float,
+    v3m_mpi_double, v3m_mpi_ldouble, v3m_mpi_float_int, v3m_mpi_double_int, v3m_mpi_2int,
+    v3m_mpi_dcomplex, v3m_mpi_fcomplex;
 #define MPI_CHAR (&v3m_mpi_char)
 #define MPI_SIGNED_CHAR (&v3m_mpi_schar)
 #define MPI_UNSIGNED_CHAR (&v3m_mpi_uchar)
@@ -238,8 +239,8 @@ int MPI_Allgatherv(const void *data, int count, MPI_Datatype type, void *all, co
 int MPI_Alltoall(const void *data, int count, MPI_Datatype type, void *all, int each,
                  MPI_Datatype each_type, MPI_Comm comm);
 int MPI_Alltoallv(const void *data, const int *counts, const int *displacements, MPI_Datatype type,
-                  void *all, const int *each, const int *each_displacements,
-                  MPI_Datatype each_type, MPI_Comm comm);
+                  void *all, const int *each, const int *each_displacements, MPI_Datatype each_type,
+                  MPI_Comm comm);
 int MPI_Op_create(MPI_User_function *function, int commutes, MPI_Op *op);
 int MPI_Op_free(MPI_Op *op);
 

@@ -18,6 +18,7 @@ struct int_index {
     int index;
 };
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): types cannot be in parentheses */
 #define EACH(type, expression)                                                                     \
     {                                                                                              \
         const type *a = in;                                                                        \
@@ -106,6 +107,8 @@ OPERATION(bxor, INTEGERS(a[i] ^ b[i]))
 
 OPERATION(maxloc, PAIRS(>))
 OPERATION(minloc, PAIRS(<))
+
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 int MPI_Op_create(MPI_User_function *function, int commutes, MPI_Op *op)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Reductions. Operands are always combined in the order of ranks, to rank 0, whatever the root: so the
- * result depends on the number of ranks alone, and operations need not commute.
+ * Reductions. Operands are always combined in the order of ranks, to rank 0, whatever the root: so
+ * the result depends on the number of ranks alone, and operations need not commute.
  */
 #include "internal.h"
 
@@ -37,7 +37,8 @@ static void copy_elements(void *out, const void *in, int count, MPI_Datatype typ
     }
 }
 
-/* Rank by rank in a binomial tree: `mine` holds this rank's operand, and takes the result at rank 0. */
+/* Rank by rank in a binomial tree: `mine` holds this rank's operand, and takes the result at rank
+ * 0. */
 static int to_zero(void *mine, void *other, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
     for (int step = 1; step < comm->size; step *= 2) {
@@ -94,8 +95,7 @@ int MPI_Reduce(const void *data, void *result, int count, MPI_Datatype type, MPI
 {
     int code = check(data, count, type, op, root, comm);
     return mpi_fail(comm, "MPI_Reduce",
-                    code != MPI_SUCCESS ? code
-                                        : reduce(data, result, count, type, op, root, comm));
+                    code != MPI_SUCCESS ? code : reduce(data, result, count, type, op, root, comm));
 }
 
 int MPI_Allreduce(const void *data, void *result, int count, MPI_Datatype type, MPI_Op op,

@@ -117,8 +117,7 @@ static int add_segment(struct building *building, MPI_Aint offset, size_t bytes)
     }
     if (type->segment_count == building->room) {
         building->room = building->room * 2 + 8;
-        struct segment *more =
-            realloc(type->segments, building->room * sizeof(*type->segments));
+        struct segment *more = realloc(type->segments, building->room * sizeof(*type->segments));
         if (more == NULL) {
             return MPI_ERR_NO_MEM;
         }
@@ -219,9 +218,8 @@ int MPI_Type_create_struct(int count, const int *lengths, const MPI_Aint *displa
     struct building building = {0};
     int code = begin(&building);
     for (int i = 0; i < count && code == MPI_SUCCESS; i++) {
-        code = types[i] == NULL
-                   ? MPI_ERR_TYPE
-                   : add_block(&building, displacements[i], lengths[i], types[i]);
+        code = types[i] == NULL ? MPI_ERR_TYPE
+                                : add_block(&building, displacements[i], lengths[i], types[i]);
     }
     return end(&building, code, "MPI_Type_create_struct", type);
 }

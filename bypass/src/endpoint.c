@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
     SPINS_BEFORE_SLEEP = 2000,
@@ -34,9 +35,10 @@ static int32_t divide(struct bypass *bypass, uint64_t heap_bytes)
     if (heap >= usable) {
         return BYPASS_E_MEMORY;
     }
-    uint64_t share = (usable - heap) / (bypass->peers > 1 ? bypass->peers - 1 : 1) & ~(CACHE_LINE - 1ull);
+    uint64_t share =
+        (usable - heap) / (bypass->peers > 1 ? bypass->peers - 1 : 1) & ~(CACHE_LINE - 1ull);
     uint32_t slots = RING_SLOTS_MIN;
-    while (slots < RING_SLOTS_MAX && slots * 2 * sizeof(struct slot) * 4 <= share) {
+    while (slots < RING_SLOTS_MAX && (uint64_t)slots * 2 * sizeof(struct slot) * 4 <= share) {
         slots *= 2;
     }
     uint64_t ring_bytes = slots * sizeof(struct slot);
@@ -127,11 +129,18 @@ static int32_t wants_interrupts(const struct bypass_config *config)
 /* What $BYPASS_WINDOW asks for. */
 static uint32_t kind_of(const char *where)
 {
-    return where == NULL || strcmp(where, "linux") == 0  ? BYPASS_WINDOW_LINUX
-           : strncmp(where, "file:", 5) == 0             ? BYPASS_WINDOW_FILE
-           : strcmp(where, "lwk") == 0                   ? BYPASS_WINDOW_LWK
-           : strcmp(where, "alone") == 0                 ? BYPASS_WINDOW_ALONE
-                                                         : UINT32_MAX;
+    if (where == NULL) {
+        /* Only the lightweight kernel has that file; its launcher says how many ranks there are. */
+        const char *ranks = getenv("V3M_RANKS");
+        return access("/dev/v3m-shm", F_OK) == 0          ? BYPASS_WINDOW_LWK
+               : ranks != NULL && strcmp(ranks, "1") == 0 ? BYPASS_WINDOW_ALONE
+                                                          : BYPASS_WINDOW_LINUX;
+    }
+    return strcmp(where, "linux") == 0       ? BYPASS_WINDOW_LINUX
+           : strncmp(where, "file:", 5) == 0 ? BYPASS_WINDOW_FILE
+           : strcmp(where, "lwk") == 0       ? BYPASS_WINDOW_LWK
+           : strcmp(where, "alone") == 0     ? BYPASS_WINDOW_ALONE
+                                             : UINT32_MAX;
 }
 
 static int32_t open_window(const struct bypass_config *config, int32_t waits,
@@ -171,8 +180,7 @@ static void destroy(struct bypass *bypass)
 
 int32_t bypass_open(const struct bypass_config *config, struct bypass **out)
 {
-    if (config == NULL || config->size != sizeof(*config) ||
-        config->wait > BYPASS_WAIT_INTERRUPT) {
+    if (config == NULL || config->size != sizeof(*config) || config->wait > BYPASS_WAIT_INTERRUPT) {
         return BYPASS_E_INVALID;
     }
     struct bypass *bypass = calloc(1, sizeof(*bypass));

@@ -72,7 +72,8 @@ struct unexpected {
 };
 
 /* A free or used block of the heap; kept outside of the area, which others can read but nobody
- * else can write: what is in it would be safe, too, but a stray write of the program's would not. */
+ * else can write: what is in it would be safe, too, but a stray write of the program's would not.
+ */
 struct heap_block {
     struct heap_block *next;
     uint64_t offset; /* in the area */
@@ -98,9 +99,9 @@ struct bypass {
     int32_t interrupts;
     uint32_t spins;
     uint32_t strict;
-    uint32_t idle;   /* looks since the last one that found something */
+    uint32_t idle;    /* looks since the last one that found something */
     uint64_t changes; /* counts whatever a loop that waits may wait for */
-    uint32_t sleeps; /* number of the last sleep */
+    uint32_t sleeps;  /* number of the last sleep */
     uint32_t links_up;
     uint32_t links_pending; /* offered, and not up */
     uint64_t eager_bytes;

@@ -50,9 +50,8 @@ void *bypass_alloc(struct bypass *bypass, uint64_t bytes)
         if (rest == NULL) {
             return NULL;
         }
-        *rest = (struct heap_block){.next = block->next,
-                                    .offset = block->offset + wanted,
-                                    .bytes = block->bytes - wanted};
+        *rest = (struct heap_block){
+            .next = block->next, .offset = block->offset + wanted, .bytes = block->bytes - wanted};
         block->next = rest;
         block->bytes = wanted;
     }

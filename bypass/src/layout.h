@@ -4,11 +4,11 @@
  *
  *   0       header: who this is, whether it sleeps, what it exposes
  *   4096    a line for each peer: where the ring to it is, and how much of its ring has been taken
- *   8192    for each other peer a ring of slots, and staging space for what does not fit into a slot
- *   …       the heap of bypass_alloc()
+ *   8192    for each other peer a ring of slots, and staging space for what does not fit into a
+ * slot …       the heap of bypass_alloc()
  *
- * The owner writes all of it, the others read it. So a sender's ring is in the sender's area, and the
- * receiver's acknowledgements in the receiver's. Nothing that is read here may be trusted.
+ * The owner writes all of it, the others read it. So a sender's ring is in the sender's area, and
+ * the receiver's acknowledgements in the receiver's. Nothing that is read here may be trusted.
  */
 #ifndef BYPASS_LAYOUT_H
 #define BYPASS_LAYOUT_H
@@ -38,7 +38,8 @@ struct area_header {
     _Atomic uint32_t incarnation; /* that of the state table; differs each time a peer comes */
     uint32_t may_sleep;           /* 0: this peer never needs a doorbell */
     uint32_t spare[13];
-    /* A line of its own, since it changes: number of the sleep << 2 | what it sleeps for; 0: awake */
+    /* A line of its own, since it changes: number of the sleep << 2 | what it sleeps for; 0: awake
+     */
     _Atomic uint32_t sleeping;
     uint32_t spare2[15];
     struct area_region regions[BYPASS_REGIONS];

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Puts and gets. A peer may write to its own area only, so a put is data that lie in the initiator's
- * area until the target takes them; it is complete when the target has. A get reads the target's
- * area, and needs nobody's help.
+ * Puts and gets. A peer may write to its own area only, so a put is data that lie in the
+ * initiator's area until the target takes them; it is complete when the target has. A get reads the
+ * target's area, and needs nobody's help.
  */
 #include "endpoint.h"
 
@@ -29,7 +29,8 @@ static void event(struct bypass *bypass, uint32_t peer, uint32_t region, uint64_
         .peer = (int32_t)peer, .region = region, .offset = offset, .length = length};
 }
 
-/* A part of a put. What is not exposed (any more) is not written; that is no reason to end a link. */
+/* A part of a put. What is not exposed (any more) is not written; that is no reason to end a link.
+ */
 int32_t put_slot(struct bypass *bypass, struct link *link, const struct slot_data *data)
 {
     if (!fits(data->offset, data->length, bypass->area_bytes)) {
@@ -122,7 +123,7 @@ int32_t bypass_put(struct bypass *bypass, uint32_t peer, uint32_t region, uint64
 int32_t bypass_get(struct bypass *bypass, uint32_t peer, uint32_t region, uint64_t offset,
                    void *buffer, uint64_t length)
 {
-    if (peer >= bypass->peers || region >= BYPASS_REGIONS || (buffer == NULL && length != 0)) {
+    if (peer >= bypass->peers || region >= BYPASS_REGIONS || buffer == NULL || length == 0) {
         return BYPASS_E_INVALID;
     }
     if (peer == bypass->id) {

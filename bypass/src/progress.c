@@ -5,9 +5,9 @@
 #include <sched.h>
 
 enum {
-    LOOKS_PER_CHECK = 256,      /* idle looks between two at who left */
-    SLEEP_MAX = 1000000,        /* µs: nothing depends on it, it is for rings that got lost */
-    ACKNOWLEDGE_PARTS = 4,      /* of a ring, after which the sender hears of free slots */
+    LOOKS_PER_CHECK = 256, /* idle looks between two at who left */
+    SLEEP_MAX = 1000000,   /* µs: nothing depends on it, it is for rings that got lost */
+    ACKNOWLEDGE_PARTS = 4, /* of a ring, after which the sender hears of free slots */
 };
 
 /* Take what a peer has sent. Returns how many slots. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Receiving: what comes is matched with the receives in the order of their start; what nobody has
- * asked for yet is kept, up to a limit, and long messages stay with their sender until somebody does.
+ * asked for yet is kept, up to a limit, and long messages stay with their sender until somebody
+ * does.
  *
  * A slot, and what it points to, may change while it is read. Lengths and places are read once, and
  * checked; data are bytes of whatever value.
@@ -223,9 +224,8 @@ int32_t receive_slot(struct bypass *bypass, struct link *link, const struct slot
     uint8_t length = *(const volatile uint8_t *)&slot->length;
     uint64_t tag = *(const volatile uint64_t *)&slot->tag;
     if (kind == SLOT_INLINE) {
-        return length > BYPASS_INLINE
-                   ? BYPASS_E_PROTOCOL
-                   : receive_short(bypass, link, tag, slot->u.bytes, length);
+        return length > BYPASS_INLINE ? BYPASS_E_PROTOCOL
+                                      : receive_short(bypass, link, tag, slot->u.bytes, length);
     }
     struct slot_data data;
     memcpy(&data, &slot->u.data, sizeof(data));

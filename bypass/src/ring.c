@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The ring to a peer, in one's own area: slots, the staging space that goes with them, and the
- * doorbell. A slot is free again when the peer's acknowledgement, in its area, has passed it, and so
- * is what was staged for it: both are given out and come back in order.
+ * doorbell. A slot is free again when the peer's acknowledgement, in its area, has passed it, and
+ * so is what was staged for it: both are given out and come back in order.
  */
 #include "endpoint.h"
 
@@ -82,7 +82,8 @@ void ring_acknowledge(struct bypass *bypass, struct link *link)
     }
 }
 
-/* Something for the peer has been written: wake it, if it sleeps for that and nobody has done so. */
+/* Something for the peer has been written: wake it, if it sleeps for that and nobody has done so.
+ */
 void ring_notify(struct bypass *bypass, struct link *link, uint32_t what)
 {
     const struct area_header *header = (const struct area_header *)link->area;

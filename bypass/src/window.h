@@ -16,7 +16,8 @@ struct bypass_window_ops {
     /* Sleep until this peer's doorbell has rung since the last call, or its timeout (microseconds)
      * is over. A ring must never be lost; waking up for nothing is allowed. */
     void (*wait)(struct bypass_window *window, uint64_t timeout);
-    /* Find peers that died without a word, where nobody else does it. Called now and then. May be NULL. */
+    /* Find peers that died without a word, where nobody else does it. Called now and then. May be
+     * NULL. */
     void (*refresh)(struct bypass_window *window);
     /* Give everything back. The window's memory is gone. */
     void (*close)(struct bypass_window *window);

@@ -20,9 +20,9 @@
 #include <unistd.h>
 
 #define FILE_MAGIC 0x5053534150595842ull
-#define AREAS 8192u        /* where areas begin */
-#define LOOK_EVERY 5000u   /* µs between two looks for dead peers */
-#define SLEEP_MOST 20000u  /* µs: nobody rings when a process is killed */
+#define AREAS 8192u       /* where areas begin */
+#define LOOK_EVERY 5000u  /* µs between two looks for dead peers */
+#define SLEEP_MOST 20000u /* µs: nobody rings when a process is killed */
 
 struct bell {
     _Atomic uint32_t rings;

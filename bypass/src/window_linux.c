@@ -3,35 +3,40 @@
  * The window of a Linux guest, from user space and with stock modules: the PCI function through
  * /sys, its memory through /dev/mem (cacheable: docs/reference/shm.md), its interrupts through
  * uio_pci_generic.
+ *
+ * A process that dies leaves the device as it is, and others would wait for it. So there is a
+ * guard: a process that does nothing but wait for this one's end, and says that the peer is gone
+ * then.
  */
-#include "window.h"
+#include "device.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define DEVICES "/sys/bus/pci/devices"
 #define DRIVER "/sys/bus/pci/drivers/uio_pci_generic/new_id"
-#define TABLE_BYTES 4096u
-#define REGISTER_BYTES 4096u
 
-enum { REG_ID = 0, REG_PEERS = 1, REG_INTERRUPTS = 2, REG_DOORBELL = 3, REG_STATE = 4 };
 enum { COMMAND = 4, COMMAND_MEMORY = 2, CAPABILITIES = 0x34, VENDOR_SPECIFIC = 9, AREA_SIZE = 16 };
 
 struct linux_window {
-    struct bypass_window window; /* first */
-    char device[300];            /* its directory */
-    volatile uint32_t *registers;
-    uint8_t *memory;
-    uint64_t bytes;
+    struct device device; /* first */
+    char directory[300];  /* the device's */
     int config;
     int uio;
+    int lifeline; /* the guard sees it closed when this process ends */
+    pid_t guard;  /* 0: none */
 };
 
 static struct linux_window *of(struct bypass_window *window)
@@ -42,7 +47,7 @@ static struct linux_window *of(struct bypass_window *window)
 static int open_in(const struct linux_window *linux_window, const char *name, int flags)
 {
     char path[400];
-    snprintf(path, sizeof(path), "%s/%s", linux_window->device, name);
+    snprintf(path, sizeof(path), "%s/%s", linux_window->directory, name);
     return open(path, flags | O_CLOEXEC);
 }
 
@@ -64,7 +69,7 @@ static int32_t find(struct linux_window *found)
     DIR *all = opendir(DEVICES);
     struct dirent *entry;
     while (all != NULL && (entry = readdir(all)) != NULL) {
-        snprintf(found->device, sizeof(found->device), DEVICES "/%s", entry->d_name);
+        snprintf(found->directory, sizeof(found->directory), DEVICES "/%s", entry->d_name);
         if (entry->d_name[0] != '.' && number_in(found, "vendor") == 0x110a &&
             number_in(found, "device") == 0x4106) {
             closedir(all);
@@ -77,27 +82,27 @@ static int32_t find(struct linux_window *found)
     return BYPASS_E_UNSUPPORTED;
 }
 
-/* Where a BAR is: `resource` has a line of three numbers for each. */
+/* Where a BAR is: `resource` has a line of three numbers for each, start, end and flags. */
 static uint64_t bar(const struct linux_window *linux_window, int index, uint64_t *bytes)
 {
-    unsigned long long start = 0;
-    unsigned long long end = 0;
+    char text[1024] = "";
+    char *at = text;
+    uint64_t numbers[3] = {0};
     int fd = open_in(linux_window, "resource", O_RDONLY);
-    FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
-    *bytes = 0;
-    if (file == NULL) {
-        return 0;
+    if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0) {
+        for (int i = 0; i < (index + 1) * 3; i++) {
+            numbers[i % 3] = strtoull(at, &at, 16);
+        }
     }
-    int complete = 1;
-    for (int i = 0; i <= index && complete; i++) {
-        complete = fscanf(file, "%llx %llx %*x", &start, &end) == 2;
+    if (fd >= 0) {
+        close(fd);
     }
-    fclose(file);
-    *bytes = complete && end > start ? end - start + 1 : 0;
-    return start;
+    *bytes = numbers[1] > numbers[0] ? numbers[1] - numbers[0] + 1 : 0;
+    return numbers[0];
 }
 
-static uint32_t config_read(const struct linux_window *linux_window, uint32_t offset, uint32_t bytes)
+static uint32_t config_read(const struct linux_window *linux_window, uint32_t offset,
+                            uint32_t bytes)
 {
     uint32_t value = 0;
     return pread(linux_window->config, &value, bytes, offset) == (ssize_t)bytes ? value : 0;
@@ -126,7 +131,7 @@ static int32_t bind_uio(struct linux_window *linux_window)
         return BYPASS_E_SYSTEM;
     }
     close(fd);
-    snprintf(path, sizeof(path), "%s/uio", linux_window->device);
+    snprintf(path, sizeof(path), "%s/uio", linux_window->directory);
     DIR *directory = opendir(path);
     struct dirent *entry;
     while (directory != NULL && linux_window->uio < 0 && (entry = readdir(directory)) != NULL) {
@@ -168,15 +173,12 @@ static uint64_t area_bytes(const struct linux_window *linux_window)
 
 static void set_state(struct bypass_window *window, uint32_t state)
 {
-    of(window)->registers[REG_STATE] = state;
+    /* Without a guard there is nobody to tell. */
+    (void)send(of(window)->lifeline, &state, sizeof(state), MSG_NOSIGNAL);
+    device_set_state(window, state);
 }
 
-static void ring(struct bypass_window *window, uint32_t peer)
-{
-    of(window)->registers[REG_DOORBELL] = peer << 16;
-}
-
-static void wait(struct bypass_window *window, uint64_t timeout)
+static void wait_for_bell(struct bypass_window *window, uint64_t timeout)
 {
     struct linux_window *linux_window = of(window);
     struct pollfd ready = {.fd = linux_window->uio, .events = POLLIN};
@@ -192,13 +194,12 @@ static void wait(struct bypass_window *window, uint64_t timeout)
 static void close_window(struct bypass_window *window)
 {
     struct linux_window *linux_window = of(window);
-    if (linux_window->registers != NULL) {
-        linux_window->registers[REG_INTERRUPTS] = 0;
-        munmap((void *)(uintptr_t)linux_window->registers, REGISTER_BYTES);
+    if (linux_window->guard != 0) {
+        kill(linux_window->guard, SIGKILL);
+        waitpid(linux_window->guard, NULL, __WCLONE);
+        close(linux_window->lifeline);
     }
-    if (linux_window->memory != NULL) {
-        munmap(linux_window->memory, linux_window->bytes);
-    }
+    device_stop(&linux_window->device);
     if (linux_window->config >= 0) {
         close(linux_window->config);
     }
@@ -209,7 +210,52 @@ static void close_window(struct bypass_window *window)
 }
 
 static const struct bypass_window_ops LINUX_OPS = {
-    .set_state = set_state, .ring = ring, .wait = wait, .close = close_window};
+    .set_state = set_state, .ring = device_ring, .wait = wait_for_bell, .close = close_window};
+
+/* The guard: its memory is a copy of this process's, the registers are the same. */
+static void stand_guard(const struct linux_window *linux_window, int lifeline)
+{
+    volatile uint32_t *registers = linux_window->device.registers;
+    const volatile uint32_t *state =
+        (const volatile uint32_t *)linux_window->device.memory + linux_window->device.window.id;
+    uint32_t told = 0;
+    uint32_t last = 0;
+    /* Not ended with the process by a signal to all in its group; nothing of it kept open. */
+    setsid();
+    dup2(lifeline, 0);
+    syscall(SYS_close_range, 1, ~0u, 0);
+    ssize_t got = 0;
+    while ((got = read(0, &told, sizeof(told))) > 0 || (got < 0 && errno == EINTR)) {
+        last = got > 0 ? told : last;
+    }
+    /* Unless it left, and perhaps another process is this peer already. */
+    if (last != 0 && (*state == last || *state == 0)) {
+        registers[REG_STATE] = 0;
+    }
+}
+
+static int32_t set_guard(struct linux_window *linux_window)
+{
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+        return BYPASS_E_SYSTEM;
+    }
+    /* A fork without the signal at its end, which is none of the program's business. */
+    long guard = syscall(SYS_clone, 0, NULL, NULL, NULL, 0);
+    if (guard == 0) {
+        close(ends[1]);
+        stand_guard(linux_window, ends[0]);
+        _exit(0);
+    }
+    close(ends[0]);
+    if (guard < 0) {
+        close(ends[1]);
+        return BYPASS_E_SYSTEM;
+    }
+    linux_window->lifeline = ends[1];
+    linux_window->guard = (pid_t)guard;
+    return BYPASS_OK;
+}
 
 static int32_t open_device(struct linux_window *linux_window, int32_t waits)
 {
@@ -218,7 +264,8 @@ static int32_t open_device(struct linux_window *linux_window, int32_t waits)
         return code;
     }
     linux_window->config = open_in(linux_window, "config", O_RDWR);
-    if (linux_window->config < 0) {
+    /* One process at a time. */
+    if (linux_window->config < 0 || flock(linux_window->config, LOCK_EX | LOCK_NB) != 0) {
         return BYPASS_E_SYSTEM;
     }
     code = waits ? bind_uio(linux_window) : BYPASS_OK;
@@ -226,26 +273,17 @@ static int32_t open_device(struct linux_window *linux_window, int32_t waits)
         return code;
     }
     enable(linux_window);
-    linux_window->registers = map(open_in(linux_window, "resource0", O_RDWR), REGISTER_BYTES, 0);
-    /* Not resource2, which Linux maps uncached: /dev/mem takes the type of the MTRRs, write-back. */
-    uint64_t start = bar(linux_window, 2, &linux_window->bytes);
-    linux_window->memory = map(open("/dev/mem", O_RDWR | O_CLOEXEC), linux_window->bytes, start);
-    if (linux_window->registers == NULL || linux_window->memory == NULL) {
+    struct device *device = &linux_window->device;
+    device->registers = map(open_in(linux_window, "resource0", O_RDWR), DEVICE_REGISTER_BYTES, 0);
+    /* Not resource2, which Linux maps uncached: /dev/mem takes the type of the MTRRs, write-back.
+     */
+    uint64_t start = bar(linux_window, 2, &device->bytes);
+    device->memory = map(open("/dev/mem", O_RDWR | O_CLOEXEC), device->bytes, start);
+    if (device->registers == NULL || device->memory == NULL) {
         return BYPASS_E_SYSTEM;
     }
-    struct bypass_window *window = &linux_window->window;
-    window->states = (const _Atomic uint32_t *)linux_window->memory;
-    window->areas = linux_window->memory + TABLE_BYTES;
-    window->area_bytes = area_bytes(linux_window);
-    window->id = linux_window->registers[REG_ID];
-    window->peers = linux_window->registers[REG_PEERS];
-    window->can_wait = waits;
-    if (window->peers > BYPASS_PEERS_MAX || window->area_bytes > linux_window->bytes ||
-        TABLE_BYTES + window->peers * window->area_bytes > linux_window->bytes) {
-        return BYPASS_E_UNSUPPORTED;
-    }
-    linux_window->registers[REG_INTERRUPTS] = (uint32_t)waits;
-    return BYPASS_OK;
+    code = device_start(device, area_bytes(linux_window), waits);
+    return code == BYPASS_OK ? set_guard(linux_window) : code;
 }
 
 int32_t bypass_window_linux(int32_t waits, struct bypass_window **out)
@@ -256,14 +294,14 @@ int32_t bypass_window_linux(int32_t waits, struct bypass_window **out)
     }
     linux_window->config = -1;
     linux_window->uio = -1;
-    linux_window->window.ops = &LINUX_OPS;
+    linux_window->device.window.ops = &LINUX_OPS;
     int32_t code = open_device(linux_window, waits);
     if (code != BYPASS_OK) {
         int error = errno;
-        close_window(&linux_window->window);
+        close_window(&linux_window->device.window);
         errno = error;
         return code;
     }
-    *out = &linux_window->window;
+    *out = &linux_window->device.window;
     return BYPASS_OK;
 }

@@ -179,7 +179,8 @@ static void scribbler(struct bypass **bypass, uint8_t *data)
     }
 }
 
-/* Peer 1 scribbles over its area; peers 0 and 2 deal with it until it stays away, and with each other. */
+/* Peer 1 scribbles over its area; peers 0 and 2 deal with it until it stays away, and with each
+ * other. */
 void check_scribble(struct bypass **bypass, uint32_t self)
 {
     uint8_t *data = calloc(1, BIG);

@@ -49,8 +49,8 @@ void check_tags(struct bypass *bypass, uint32_t self, uint32_t peers)
         /* Of equal tags, the order is that of sending. */
         CHECK_CODE(BYPASS_OK, bypass_recv(bypass, 0, tag, 0, &value, sizeof(value), NULL));
         CHECK(value == (tag - 100) * 2);
-        CHECK_CODE(BYPASS_OK, bypass_recv(bypass, BYPASS_ANY_PEER, tag, 0, &value, sizeof(value),
-                                          &status));
+        CHECK_CODE(BYPASS_OK,
+                   bypass_recv(bypass, BYPASS_ANY_PEER, tag, 0, &value, sizeof(value), &status));
         CHECK(value == (tag - 100) * 2 + 1 && status.peer == 0);
     }
     /* Receives before their messages; the first that matches gets it. */

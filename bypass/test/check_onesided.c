@@ -30,8 +30,7 @@ static void origin(struct bypass *bypass)
     CHECK(strcmp((char *)back, "8 bytes") == 0);
     /* What is not exposed, or beyond its end. */
     CHECK_CODE(BYPASS_E_INVALID, bypass_put(bypass, 1, REGION, BYTES - 7, data, 8, &request));
-    CHECK_CODE(BYPASS_E_INVALID,
-               bypass_put(bypass, 1, REGION, UINT64_MAX - 3, data, 8, &request));
+    CHECK_CODE(BYPASS_E_INVALID, bypass_put(bypass, 1, REGION, UINT64_MAX - 3, data, 8, &request));
     CHECK_CODE(BYPASS_E_INVALID, bypass_put(bypass, 1, REGION + 9, 0, data, 8, &request));
     CHECK_CODE(BYPASS_E_INVALID, bypass_get(bypass, 1, REGION, BYTES, back, 1));
     CHECK_CODE(BYPASS_E_UNSUPPORTED, bypass_get(bypass, 1, PRIVATE, 0, back, 1));
@@ -45,8 +44,9 @@ static void origin(struct bypass *bypass)
 
 static void target(struct bypass *bypass, const uint8_t *shared, const uint8_t *private)
 {
-    static const struct bypass_event WANTED[] = {
-        {.offset = 0, .length = BYTES}, {.offset = 1000, .length = 50000}, {.offset = 77, .length = 8}};
+    static const struct bypass_event WANTED[] = {{.offset = 0, .length = BYTES},
+                                                 {.offset = 1000, .length = 50000},
+                                                 {.offset = 77, .length = 8}};
     struct bypass_event event;
     for (size_t i = 0; i < 3; i++) {
         CHECK_CODE(BYPASS_OK, bypass_event(bypass, &event, 20 * SECOND));

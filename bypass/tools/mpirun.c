@@ -5,7 +5,8 @@
  *   v3m-mpirun -n 4 [--area BYTES] [--keep-going] [--] program argument…
  *
  * Each finds the window by $BYPASS_WINDOW and who it is by $BYPASS_PEER. When one fails, the others
- * are ended, or left alone. The status is that of the first that failed; 128 + N if it was killed by signal N.
+ * are ended, or left alone. The status is that of the first that failed; 128 + N if it was killed
+ * by signal N.
  */
 #include "bypass.h"
 
