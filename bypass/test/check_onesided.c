@@ -98,4 +98,5 @@ void check_heap(struct bypass *bypass, uint32_t self, uint32_t peers)
     CHECK(whole != NULL);
     bypass_free(bypass, whole);
     bypass_free(bypass, NULL);
+    check_barrier(bypass);
 }
