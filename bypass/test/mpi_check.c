@@ -6,6 +6,7 @@
  *   mpi_check           the checks
  *   mpi_check abort     rank 1 ends with MPI_Abort(…, 7) while the others wait for it
  *   mpi_check survive   rank 1 exits without a word; the others handle the error
+ *   mpi_check stay      likewise, but rank 1 has to be ended
  */
 #include <mpi.h>
 
@@ -349,12 +350,17 @@ static void end_badly(const char *how)
     MPI_Barrier(MPI_COMM_WORLD);
     if (self == 1) {
         usleep(50000);
+        while (strcmp(how, "stay") == 0) {
+            puts("rank 1 stays");
+            fflush(stdout);
+            sleep(1000);
+        }
         if (strcmp(how, "abort") == 0) {
             MPI_Abort(MPI_COMM_WORLD, 7);
         }
         _exit(3);
     }
-    if (strcmp(how, "survive") == 0) {
+    if (strcmp(how, "abort") != 0) {
         MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     }
     int code = MPI_Recv(&value, 1, MPI_INT, self % 2 == 0 ? 1 : MPI_ANY_SOURCE, 1, MPI_COMM_WORLD,
