@@ -4,12 +4,12 @@ SHELL := /bin/bash
 export PATH := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/v3m/node/bin:$(PATH)
 JOBS := $(shell nproc)
 
-.PHONY: run build test test-full native firmware noise programs ts setup-run setup-test lint format bench clean
+.PHONY: run build test test-full native firmware noise bypass programs ts setup-run setup-test lint format bench clean
 
 run: setup-run build
 	node dist/examples/first-run.js
 
-build: native firmware noise ts
+build: native firmware noise bypass ts
 
 native:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native release
@@ -17,6 +17,8 @@ firmware:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C firmware
 noise:
 	@$(MAKE) --no-print-directory -s -C src/noise
+bypass:
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -C bypass
 programs:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C test/programs
 ts:
@@ -30,10 +32,12 @@ setup-test:
 test: setup-test build programs
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native asan fuzz
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C firmware/lwk/test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -C bypass tests
 	scripts/test
 test-full: setup-test build programs
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native asan fuzz
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C firmware/lwk/test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -C bypass tests
 	V3M_TEST_FULL=1 scripts/test
 
 lint:
@@ -41,10 +45,12 @@ lint:
 	npx tsc --noEmit -p tsconfig.json
 	$(MAKE) -C native format-check tidy
 	$(MAKE) -C firmware/lwk format-check
+	$(MAKE) -C bypass format-check tidy
 format:
 	npx biome check --write .
 	$(MAKE) -C native format
 	$(MAKE) -C firmware/lwk format
+	$(MAKE) -C bypass format
 
 bench: build
 	node dist/bench/boot.js
@@ -57,4 +63,5 @@ clean:
 	$(MAKE) -C native clean
 	$(MAKE) -C firmware clean
 	$(MAKE) -C src/noise clean
+	$(MAKE) -C bypass clean
 	$(MAKE) -C test/programs clean

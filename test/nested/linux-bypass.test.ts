@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+/** MPI programs on four Linux guests, over the bypass: as many ranks as guests, woken by interrupts. */
+import { readFile } from "node:fs/promises";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { Channel } from "../../src/vmm/index.js";
+import { bypassBuild } from "../support/bypass.js";
+import { suite } from "../support/capabilities.js";
+import { LinuxGuest } from "../support/linux.js";
+import { suspiciousMessages } from "../support/linux-checks.js";
+
+const RANKS = 4;
+const PROGRAMS = ["mpi_check", "NPmpi"];
+
+suite("MPI programs on Linux guests", { needs: ["linux-guest"] }, () => {
+  let channel: Channel;
+  const guests: LinuxGuest[] = [];
+  beforeAll(async () => {
+    channel = Channel.create({ peers: RANKS, areaBytes: 1 << 20 });
+    const extraFiles = await Promise.all(
+      PROGRAMS.map(async (name) => {
+        const data = await readFile(bypassBuild(name));
+        return { type: "file", path: `bin/${name}`, data, mode: 0o755 } as const;
+      }),
+    );
+    for (let peer = 0; peer < RANKS; peer++) {
+      const initramfs = { extraFiles, modules: ["uio_pci_generic"] };
+      guests.push(await LinuxGuest.boot({ shm: [{ channel, peer }], initramfs }));
+    }
+  });
+  afterAll(async () => {
+    for (const guest of guests) await guest.dispose();
+    channel?.close();
+  });
+
+  /** The same command in each guest, at once. */
+  const everywhere = (command: string) => Promise.all(guests.map((guest) => guest.run(command)));
+  /** What the library counted in each. */
+  const counts = (outputs: readonly { output: string }[], what: string) =>
+    outputs.map(({ output }) => Number(new RegExp(`${what} (\\d+)`).exec(output)?.[1]));
+
+  it("each function of the subset does what it should", async () => {
+    const ran = await everywhere("V3M_MPI_STATS=1 mpi_check");
+    expect(ran.map(({ code }) => code)).toEqual([0, 0, 0, 0]);
+    expect(ran[0]?.output).toContain("4 ranks: all is well\n");
+    // By interrupts, and fewer of them than messages.
+    const doorbells = counts(ran, "doorbells");
+    const sent = counts(ran, "sent");
+    for (let rank = 0; rank < RANKS; rank++) {
+      expect(doorbells[rank]).toBeGreaterThan(0);
+      expect(doorbells[rank]).toBeLessThan(sent[rank] ?? 0);
+    }
+  });
+
+  it("NetPIPE, which nobody wrote for V3M, finds all its bytes", async () => {
+    const ran = await everywhere("NPmpi -i -n 2 -u 70000 -o /tmp/out");
+    expect(ran.map(({ code }) => code)).toEqual([0, 0, 0, 0]);
+    const lines = (ran[0]?.output ?? "").split("\n");
+    const checked = lines.filter((line) => /^ *\d+: +\d+ bytes/.test(line));
+    expect(checked.length).toBeGreaterThan(25);
+    for (const line of checked) expect(line).toContain("Integrity check passed");
+  });
+
+  it("a program that dies is an error of the others, and they can run another", async () => {
+    const ran = await everywhere("mpi_check survive");
+    expect(ran.map(({ code }) => code)).toEqual([0, 3, 0, 0]);
+    for (const rank of [0, 2, 3]) expect(ran[rank]?.output).toBe(`rank ${rank}: the sender is gone`);
+    const again = await everywhere("mpi_check");
+    expect(again.map(({ code }) => code)).toEqual([0, 0, 0, 0]);
+  });
+
+  it("a machine that dies is one, too", async () => {
+    const [first, second, third, fourth] = guests as [LinuxGuest, LinuxGuest, LinuxGuest, LinuxGuest];
+    const others = [first, third, fourth].map((guest) => guest.run("mpi_check stay"));
+    second.type("mpi_check stay\n");
+    await second.waitFor("rank 1 stays");
+    await second.dispose();
+    const ran = await Promise.all(others);
+    expect(ran.map(({ output }) => output.split("\n").at(-1))).toEqual(
+      [0, 2, 3].map((rank) => `rank ${rank}: the sender is gone`),
+    );
+    for (const guest of [first, third, fourth]) {
+      expect(await suspiciousMessages(guest)).toEqual([]);
+    }
+  });
+});
