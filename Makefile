@@ -4,12 +4,12 @@ SHELL := /bin/bash
 export PATH := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/v3m/node/bin:$(PATH)
 JOBS := $(shell nproc)
 
-.PHONY: run build test test-full native firmware noise programs ts setup-run setup-test lint format bench clean
+.PHONY: run build test test-full native firmware noise netbench programs ts setup-run setup-test lint format bench clean
 
 run: setup-run build
 	node dist/examples/first-run.js
 
-build: native firmware noise ts
+build: native firmware noise netbench ts
 
 native:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native release
@@ -17,6 +17,8 @@ firmware:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C firmware
 noise:
 	@$(MAKE) --no-print-directory -s -C src/noise
+netbench:
+	@$(MAKE) --no-print-directory -s -C src/netbench/program
 programs:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C test/programs
 ts:
@@ -57,4 +59,5 @@ clean:
 	$(MAKE) -C native clean
 	$(MAKE) -C firmware clean
 	$(MAKE) -C src/noise clean
+	$(MAKE) -C src/netbench/program clean
 	$(MAKE) -C test/programs clean
