@@ -43,10 +43,12 @@ lint:
 	npx tsc --noEmit -p tsconfig.json
 	$(MAKE) -C native format-check tidy
 	$(MAKE) -C firmware/lwk format-check
+	$(MAKE) -C src/netbench/program format-check tidy
 format:
 	npx biome check --write .
 	$(MAKE) -C native format
 	$(MAKE) -C firmware/lwk format
+	$(MAKE) -C src/netbench/program format
 
 bench: build
 	node dist/bench/boot.js

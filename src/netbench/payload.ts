@@ -23,7 +23,7 @@ const RESULT = { address: 0x30_0000, bytes: 80, magic: 0x3168_636e_6562_746en };
 const TEST_CODES = { latency: 1, stream: 2, both: 3 } as const;
 
 function image(test: number, bytes: number, ticks: number): Buffer {
-  const path = join(packageRoot(), "firmware/build/netbench.bin");
+  const path = join(packageRoot(), "native/build/release/netbench.bin");
   if (!existsSync(path)) throw new V3mError("E_IO", `${path} is not there`, { hint: "make build builds it" });
   const kernel = readFileSync(path);
   for (const [index, value] of [test, bytes, ticks].entries()) setParameter(kernel, index, value);
@@ -116,7 +116,7 @@ export function payloadPath(): Contender {
     id: "shm",
     kind: "path",
     tests: TESTS,
-    commands: () => ["firmware/build/netbench.bin in two machines of 16 MiB"],
+    commands: () => ["native/build/release/netbench.bin in two machines of 16 MiB"],
     refusal({ pairs, wait }) {
       if (wait === "interrupt") return "payload guests only poll";
       return 2 * pairs <= cpus().length ? undefined : `polling takes a core for each of ${2 * pairs} guests`;

@@ -3,6 +3,8 @@
 
 #include "copy.h"
 
+#include <errno.h>
+
 #define LOAD(from) __atomic_load_n(from, __ATOMIC_ACQUIRE)
 #define STORE(to, value) __atomic_store_n(to, value, __ATOMIC_RELEASE)
 
@@ -100,6 +102,10 @@ static int64_t channel_get(struct stream *stream, void *data, uint64_t bytes)
         return 0;
     }
     const uint64_t all = slot->bytes;
+    if (all > CHANNEL_CHUNK || all < c->got) {
+        return -EPROTO; /* another memory than ours: whatever it says, nothing beyond the ring is
+                           read */
+    }
     const uint64_t part = least(bytes, all - c->got);
     if (all <= CHANNEL_INLINE) {
         copy_words(data, slot->data + c->got, part);

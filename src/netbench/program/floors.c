@@ -92,10 +92,11 @@ static int64_t yield(struct channel *channel)
 
 /* The shared memory: two areas, and a page with the bells of both. Both processes start with all of
  * it zero. */
-static void open_side(struct memory_channel *m, const struct side *side, uint8_t *shared, int self)
+static void open_side(struct memory_channel *m, const struct side *side, uint8_t *shared,
+                      size_t self)
 {
     const struct options *o = side->options;
-    uint32_t *bells = (uint32_t *)(shared + 2 * AREA_BYTES);
+    uint32_t *bells = (uint32_t *)(shared + 2 * (size_t)AREA_BYTES);
     channel_init(&m->channel, shared + self * AREA_BYTES, shared + (1 - self) * AREA_BYTES,
                  AREA_BYTES);
     m->own_bell = bells + self * CHANNEL_LINE;
@@ -127,7 +128,7 @@ static int64_t memory_follow(const struct side *side, void *shared)
 int64_t measure_processes(const struct side *side)
 {
     const int fd = memfd_create("netbench", MFD_CLOEXEC);
-    const size_t bytes = 2 * AREA_BYTES + 4096;
+    const size_t bytes = 2 * (size_t)AREA_BYTES + 4096;
     if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0) {
         return -errno;
     }
@@ -137,7 +138,7 @@ int64_t measure_processes(const struct side *side)
 
 static int64_t tcp_lead(const struct side *side, void *context)
 {
-    struct sockaddr_in address;
+    struct sockaddr_in address = {0};
     socklen_t length = sizeof(address);
     struct tcp tcp;
     if (getsockname(*(int *)context, (struct sockaddr *)&address, &length) != 0) {
