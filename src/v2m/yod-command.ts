@@ -22,7 +22,8 @@ Examples:
   v2m yod ./app -n 100 input.dat
   v2m yod --cpus 4 --memory 2G --env OMP_NUM_THREADS=4 --stats ./heat
   v2m yod --root .:rw --root /data ./convert /data/in.bin out.bin
-  v2m yod --ranks 4 --prefix ./rank            V3M_RANK and V3M_SIZE in the environment
+  v2m yod --ranks 4 --prefix ./rank            V3M_RANK and V3M_RANKS in the environment
+  v2m yod --ranks 4 --channel-size 64M ./rank  areas of 64 MiB in /dev/v3m-shm
 `;
 
 const collect = (value: string, before: readonly string[] = []) => [...before, value];
@@ -50,7 +51,11 @@ export function addYodCommand(program: Command, finish: (code: number) => void):
     .option("--env <name[=value]>", "set a variable, or pass the caller's; repeatable", collect)
     .option("--clear-env", "do not pass the caller's environment")
     .option("--timeout <time>", "SIGTERM after this long: seconds, or 500ms, 10m (exit code 124)")
-    .option("--ranks <n>", "so many VMs, V3M_RANK and V3M_SIZE in their environment")
+    .option("--ranks <n>", "so many VMs, V3M_RANK and V3M_RANKS in their environment")
+    .option(
+      "--channel-size <size>",
+      "with --ranks: what each writes for the others (default 16M); 0: no channel",
+    )
     .option("--prefix", "with --ranks: output line by line, each after its rank")
     .option("--stats", "report times, exits and system calls at the end, on standard error")
     .option("--json", "report the end (or the error) as one line of JSON on standard error")

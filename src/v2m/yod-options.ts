@@ -2,6 +2,8 @@
 /** Options of `v2m yod`, checked and turned into those of launches. */
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
+import { SHM_AREA_MAX, SHM_PEERS } from "../ffi/shm.js";
+import type { ChannelOptions } from "../vmm/channel.js";
 import type { Environment } from "../yod/launch-module.js";
 import type { LaunchOptions } from "../yod/launch-options.js";
 import type { Root } from "../yod/server.js";
@@ -23,6 +25,7 @@ export interface YodFlags extends GdbFlags {
   readonly timeout?: string;
   readonly ranks?: string;
   readonly prefix?: boolean;
+  readonly channelSize?: string;
   readonly stats?: boolean;
   readonly json?: boolean;
   readonly console?: boolean;
@@ -30,6 +33,8 @@ export interface YodFlags extends GdbFlags {
 }
 
 const MAX_RANKS = 1024;
+/** Of a rank: what it does not use costs nothing. */
+const DEFAULT_AREA = 16n << 20n;
 
 /** `DIR`, `DIR:ro` or `DIR:rw`. @throws UsageError */
 export function parseRoot(text: string): Root {
@@ -68,12 +73,36 @@ export function environment(
 /** What the environment says of a rank; PMI's names are what programs without MPI's library look for too. */
 function rankVariables(rank: number, size: number): Record<string, string> {
   const [r, s] = [String(rank), String(size)];
-  return { V3M_RANK: r, V3M_SIZE: s, PMI_RANK: r, PMI_SIZE: s };
+  return { V3M_RANK: r, V3M_RANKS: s, V3M_SIZE: s, PMI_RANK: r, PMI_SIZE: s };
+}
+
+/** What connects the ranks, if anything can. @throws UsageError */
+function planChannel(ranks: number, size: string | undefined): ChannelOptions | undefined {
+  const connected = ranks >= 2 && ranks <= SHM_PEERS;
+  if (size === undefined) {
+    return connected ? { peers: ranks, areaBytes: DEFAULT_AREA } : undefined;
+  }
+  if (size === "0") {
+    return undefined;
+  }
+  const areaBytes = parseSize(size, "--channel-size");
+  if (!connected) {
+    throw new UsageError(
+      `--channel-size needs --ranks, from 2 to ${SHM_PEERS}`,
+      "a channel connects so many; --channel-size 0 is none",
+    );
+  }
+  if (areaBytes === 0n || areaBytes > SHM_AREA_MAX) {
+    throw new UsageError(`--channel-size ${size}: not from 4K to 1G`, "give a size such as 64M");
+  }
+  return { peers: ranks, areaBytes };
 }
 
 export interface YodPlan {
   /** One for each rank, without their standard streams. */
   readonly launches: readonly LaunchOptions[];
+  /** What the ranks are in: rank n is peer n. */
+  readonly channel: ChannelOptions | undefined;
   /** Whether ranks were asked for, be it one. */
   readonly ranked: boolean;
   readonly prefix: boolean;
@@ -95,7 +124,7 @@ export function planYod(app: string, args: readonly string[], flags: YodFlags): 
   if (gdb !== undefined && size > 1) {
     throw new UsageError(
       "--gdb is for one machine",
-      "run one rank by itself, with V3M_RANK and V3M_SIZE set by --env",
+      "run one rank by itself, with V3M_RANK and V3M_RANKS set by --env",
     );
   }
   const base: LaunchOptions = {
@@ -127,6 +156,7 @@ export function planYod(app: string, args: readonly string[], flags: YodFlags): 
   });
   return {
     launches,
+    channel: planChannel(size, flags.channelSize),
     ranked,
     prefix: flags.prefix === true,
     stats: flags.stats === true,

@@ -2,6 +2,7 @@
 /** `v2m yod`: a program on the lightweight kernel, as if it were a local command. */
 import { closeSync, openSync } from "node:fs";
 import { V3mError } from "../errors.js";
+import { Channel } from "../vmm/channel.js";
 import { readApplication } from "../yod/application.js";
 import { failureOf, Launched, type Outcome } from "../yod/launch.js";
 import { Pipe } from "../yod/pipe.js";
@@ -50,6 +51,7 @@ class YodRun {
   readonly #plan: YodPlan;
   readonly #app: string;
   readonly #launched: Launched[] = [];
+  #channel: Channel | undefined;
   readonly #outcomes: Outcome[] = [];
   readonly #copies: Promise<void>[] = [];
   readonly #timers = new Set<NodeJS.Timeout>();
@@ -76,6 +78,7 @@ class YodRun {
     } finally {
       for (const timer of this.#timers) clearTimeout(timer);
       await Promise.all(this.#launched.map((launched) => launched.dispose()));
+      this.#channel?.close();
       for (const signal of FORWARDED) process.off(signal, forward);
     }
   }
@@ -85,14 +88,22 @@ class YodRun {
     const writers = [1, 2].map(
       (fd) => new OrderedWriter(fd, (error) => this.#end(error.code === "EPIPE" ? 141 : YodExit.FAILED)),
     );
-    const empty = this.#plan.launches.length > 1 ? openSync("/dev/null", "r") : 0;
+    const { launches, channel } = this.#plan;
+    this.#channel = channel === undefined ? undefined : Channel.create(channel);
+    const empty = launches.length > 1 ? openSync("/dev/null", "r") : 0;
     try {
-      for (const [rank, options] of this.#plan.launches.entries()) {
+      for (const [rank, options] of launches.entries()) {
         using out = this.#plan.prefix ? new Pipe() : undefined;
         using err = this.#plan.prefix ? new Pipe() : undefined;
         // Standard input is rank 0's, as with mpirun.
         const stdio = [rank === 0 ? 0 : empty, out?.writeEnd ?? 1, err?.writeEnd ?? 2] as const;
-        const launched = await Launched.prepare({ ...options, app, argv0: this.#app, stdio: [...stdio] });
+        const launched = await Launched.prepare({
+          ...options,
+          app,
+          argv0: this.#app,
+          stdio: [...stdio],
+          ...(this.#channel === undefined ? {} : { shm: { channel: this.#channel, peer: rank } }),
+        });
         this.#launched.push(launched);
         if (launched.gdb !== undefined) announceGdb(launched.gdb, options.gdb?.wait === true);
         [out, err].forEach((pipe, i) => {

@@ -4,6 +4,7 @@ import { existsSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, isAbsolute, resolve } from "node:path";
 import { ArgumentError, LibraryError } from "../errors.js";
+import type { ShmOptions } from "../vmm/channel.js";
 import type { GdbOptions } from "../vmm/gdb.js";
 import type { MachineOptions, MemoryBacking } from "../vmm/options.js";
 import type { Application } from "./application.js";
@@ -38,6 +39,8 @@ export interface LaunchOptions {
   readonly numaNode?: number;
   /** Host CPU of each vCPU's thread: vCPU i takes element i modulo the length. */
   readonly pin?: readonly number[];
+  /** Its place in a channel of shared memory, which it finds as /dev/v3m-shm (docs/reference/shm.md). */
+  readonly shm?: ShmOptions;
   /** SIGTERM after this long, and the end of the machine `graceMs` after that. */
   readonly timeoutMs?: number;
   /** Default 5000. */
@@ -137,6 +140,7 @@ export function planLaunch(options: LaunchOptions, app: Application): LaunchPlan
       ],
       onReset: "stop",
       ...(options.pin === undefined ? {} : { pin: options.pin }),
+      ...(options.shm === undefined ? {} : { shm: [options.shm] }),
       ...(options.kvmPath === undefined ? {} : { kvmPath: options.kvmPath }),
     },
     server: {

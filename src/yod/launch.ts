@@ -169,6 +169,11 @@ export class Launched implements AsyncDisposable {
     }
   }
 
+  /** Exits that the guest caused so far; while it runs only. */
+  guestExits(): number {
+    return this.#machine.kvmStats().guestExits;
+  }
+
   /** Power on. @throws VmmError; then it can only be disposed of. */
   start(): void {
     if (this.#released !== undefined || this.#outcome !== undefined) {

@@ -36,6 +36,18 @@ describe("v2m yod refuses", () => {
     ["a time limit of 0", ["--timeout", "0", APP], /--timeout 0/],
     ["0 ranks", ["--ranks", "0", APP], /--ranks 0/],
     ["a prefix without ranks", ["--prefix", APP], /--prefix needs --ranks/],
+    ["a channel for one", ["--channel-size", "1M", APP], /--channel-size needs --ranks, from 2 to 64/],
+    ["a channel for too many", ["--ranks", "65", "--channel-size", "1M", APP], /from 2 to 64/],
+    [
+      "too little of a channel",
+      ["--ranks", "2", "--channel-size", "1K", APP],
+      /--channel-size 1K: not from 4K to 1G/,
+    ],
+    [
+      "too much of a channel",
+      ["--ranks", "2", "--channel-size", "2G", APP],
+      /--channel-size 2G: not from 4K to 1G/,
+    ],
   ])("%s, with exit code 125", async (_what, args, message) => {
     const outcome = await v2m("yod", ...args);
     expect(messageOf(outcome)).toMatchObject({ code: "E_USAGE", message: expect.stringMatching(message) });
@@ -113,6 +125,7 @@ describe("options of v2m yod", () => {
     expect(launches.map(({ env }) => env)).toEqual(
       [0, 1, 2].map((rank) => ({
         V3M_RANK: String(rank),
+        V3M_RANKS: "3",
         V3M_SIZE: "3",
         PMI_RANK: String(rank),
         PMI_SIZE: "3",
@@ -124,6 +137,23 @@ describe("options of v2m yod", () => {
       [0, 1],
     ]);
     expect(new Set(launches.map(({ pid }) => pid)).size).toBe(3);
+  });
+
+  it.each([
+    [undefined, undefined, undefined],
+    ["1", undefined, undefined],
+    ["2", undefined, { peers: 2, areaBytes: 16n << 20n }],
+    ["64", "4K", { peers: 64, areaBytes: 4096n }],
+    ["3", "1G", { peers: 3, areaBytes: 1n << 30n }],
+    ["3", "0", undefined],
+    ["65", undefined, undefined],
+  ])("connect %s ranks by a channel of size %s", (ranks, channelSize, channel) => {
+    const plan = planYod("app", [], {
+      ...flags,
+      ...(ranks === undefined ? {} : { ranks }),
+      ...(channelSize === undefined ? {} : { channelSize }),
+    });
+    expect(plan.channel).toEqual(channel);
   });
 
   it("name roots with what may be done there", () => {

@@ -32,6 +32,7 @@
 /* ------------------------------------------------- what the QK tells the PCT */
 
 #define LWK_CALLS 512u
+#define LWK_SHM_VECTORS 4u
 
 struct lwk_info {
     uint64_t module_pa; /* struct yod_launch; 0: none was given */
@@ -51,6 +52,14 @@ struct lwk_info {
     uint32_t calls[LWK_CALLS]; /* system calls by number, counted by the QK */
     char cpu_vendor[16];
     char cpu_model[64];
+    /* A channel's function (docs/reference/shm.md), after QK_SHM: its registers (a page), its
+     * window up to the end of the last area, the size of an area. */
+    uint64_t shm_registers_pa;
+    uint64_t shm_pa;
+    uint64_t shm_bytes;
+    uint64_t shm_area;
+    uint32_t shm_rung[LWK_SHM_VECTORS]; /* interrupts by vector, counted by the QK */
+    uint32_t shm_waiting;               /* the PCT's: whether it wants PCT_EVENT_SHM */
 };
 
 /* ------------------------------------------------------------------- events */
@@ -59,9 +68,11 @@ enum pct_event_kind {
     PCT_EVENT_START = 1,   /* first of all */
     PCT_EVENT_CALL = 2,    /* thread tid made a system call that the QK does not provide itself */
     PCT_EVENT_SHIPPED = 3, /* yod's interrupt: slots are done, or signals were set */
-    PCT_EVENT_END = 4,   /* the application ended: `end` says how; no thread of it runs any more */
-    PCT_EVENT_CANCEL = 5 /* a signal waits for thread tid, whose call has been fetched and not been
-                          * replied to: if it may take long, end it, with -EINTR */
+    PCT_EVENT_END = 4,    /* the application ended: `end` says how; no thread of it runs any more */
+    PCT_EVENT_CANCEL = 5, /* a signal waits for thread tid, whose call has been fetched and not been
+                           * replied to: if it may take long, end it, with -EINTR; or (args[0] = 1)
+                           * the time of QK_TIMEOUT is over */
+    PCT_EVENT_SHM = 6     /* an interrupt of the channel's, and shm_waiting is not 0 */
 };
 
 /* As enum yod_end. */
@@ -99,7 +110,8 @@ enum qk_call {
     QK_REPLY,
     /* (va, pa, bytes, prot): map into the application's address space with the largest pages that
      * fit; 4 KiB aligned; prot: PROT_READ | PROT_WRITE | PROT_EXEC, and 0 for a guard. What was
-     * mapped there is replaced. Refuses: writable and executable at once (-EACCES), the QK's RAM,
+     * mapped there is replaced. pa may also lie in the channel's window, or be its registers, which
+     * are mapped uncached. Refuses: writable and executable at once (-EACCES), the QK's RAM,
      * addresses outside [LWK_APP_LOW, LWK_APP_HIGH) (-EINVAL), no page table left (-ENOMEM). Other
      * CPUs' TLBs are flushed. */
     QK_MAP,
@@ -109,7 +121,7 @@ enum qk_call {
     QK_PROTECT,
     /* (va, bytes, prot, uint64_t out[2]): out[0]: physical address of va, out[1]: how many bytes
      * from there on are mapped with these rights and physically contiguous, at most `bytes`;
-     * -EFAULT: none. */
+     * -EFAULT: none, or not RAM. */
     QK_TRANSLATE,
     /* (entry, stack pointer): the application's first thread, tid = pid of yod_launch; may run. */
     QK_START,
@@ -124,7 +136,11 @@ enum qk_call {
        return. */
     QK_POWER_OFF,
     /* (pid): what getpid() says; before QK_START. */
-    QK_SET_PID
+    QK_SET_PID,
+    /* (): find the channel's function and turn it on; -ENODEV: there is none. */
+    QK_SHM,
+    /* (tid, ns): PCT_EVENT_CANCEL for the thread, whose call was fetched, after that time. */
+    QK_TIMEOUT
 };
 
 #endif

@@ -9,6 +9,7 @@
 #define AREA_READONLY 2u /* never to become writable: a shared mapping of a file */
 
 #define AREA_MOVING 4u /* not to be joined with others while mremap() is at work */
+#define AREA_DEVICE 8u /* a channel's: not RAM, never executable */
 
 /** Linear: va + n is memory at pa + n. An area without memory has pa = NO_MEMORY and no rights. */
 struct area {

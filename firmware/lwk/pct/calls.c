@@ -2,7 +2,7 @@
 /* System calls that the QK passes on: memory here, the process in process.c, the rest to yod. */
 #include "mm.h"
 #include "pct.h"
-#include "ship.h"
+#include "shm.h"
 
 void reply(uint32_t tid, uint64_t call, int64_t result)
 {
@@ -83,7 +83,10 @@ void call_start(const struct pct_event *event)
     if (function == NULL) {
         function = process_call(call);
     }
-    int64_t result = function != NULL ? function(event) : ship_start(event);
+    int64_t result = shm_call(event);
+    if (result == SHIP) {
+        result = function != NULL ? function(event) : ship_start(event);
+    }
     if (result != PENDING) {
         reply(event->tid, call, result);
     }

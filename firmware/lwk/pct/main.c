@@ -6,7 +6,7 @@
 #include "launch.h"
 #include "mm.h"
 #include "pct.h"
-#include "ship.h"
+#include "shm.h"
 
 struct pct pct;
 
@@ -63,7 +63,12 @@ void pct_main(void)
             ship_interrupt();
             break;
         case PCT_EVENT_CANCEL:
-            ship_cancel(event.tid);
+            if (!shm_cancel(event.tid, event.args[0] != 0)) {
+                ship_cancel(event.tid);
+            }
+            break;
+        case PCT_EVENT_SHM:
+            shm_interrupt();
             break;
         case PCT_EVENT_END:
             report_end(&event.end);

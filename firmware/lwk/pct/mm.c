@@ -210,7 +210,9 @@ int64_t mm_discard(uint64_t va, uint64_t bytes)
         const struct area *area = &mm.areas.area[last];
         if (area_backed(area)) {
             (void)qk_unmap(area->va, area->bytes);
-            mm_release(area->pa, area->bytes);
+            if ((area->flags & AREA_DEVICE) == 0) {
+                mm_release(area->pa, area->bytes);
+            }
         }
     }
     area_remove(&mm.areas, first, last);
@@ -303,6 +305,22 @@ int64_t mm_mmap(uint64_t va, uint64_t bytes, uint32_t prot, uint32_t flags, uint
     return failed != 0 ? failed : at;
 }
 
+int64_t mm_device(uint64_t va, uint64_t bytes, uint32_t prot, uint32_t flags, uint32_t area_flags,
+                  uint64_t pa)
+{
+    int64_t at = mm_room(4) ? choose(va, bytes, flags) : -ENOMEM;
+
+    if (at < 0) {
+        return at;
+    }
+    if (qk_map((uint64_t)at, pa, bytes, prot) != 0) {
+        return -ENOMEM;
+    }
+    (void)area_add(&mm.areas,
+                   (struct area){(uint64_t)at, bytes, pa, prot, area_flags | AREA_DEVICE});
+    return at;
+}
+
 /*
  * Give a part of a reservation memory, without rights yet. glibc's malloc makes its arenas
  * accessible by a few pages at a time: those that follow get their memory with the first, up to a
@@ -380,7 +398,8 @@ int64_t mm_mprotect(uint64_t va, uint64_t bytes, uint64_t prot)
         const struct area *area = area_at(&mm.areas, va);
         uint64_t stop = least(end, area_end(area));
         int64_t failed = 0;
-        if ((area->flags & AREA_READONLY) != 0 && (prot & PROT_WRITE) != 0) {
+        if (((area->flags & AREA_READONLY) != 0 && (prot & PROT_WRITE) != 0) ||
+            ((area->flags & AREA_DEVICE) != 0 && (prot & PROT_EXEC) != 0)) {
             return -EACCES;
         }
         if (!area_backed(area) && prot != PROT_NONE) {
@@ -415,7 +434,7 @@ int64_t mm_madvise(uint64_t va, uint64_t bytes, uint64_t advice)
     for (; advice == MADV_DONTNEED && va < end;) {
         const struct area *area = area_at(&mm.areas, va);
         uint64_t stop = least(end, area_end(area));
-        if ((area->flags & AREA_FILE) != 0) {
+        if ((area->flags & (AREA_FILE | AREA_DEVICE)) != 0) {
             return -EINVAL; /* the file would have to be read again */
         }
         if (area_backed(area)) {

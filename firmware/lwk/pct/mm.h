@@ -51,6 +51,11 @@ bool mm_write(uint64_t va, const void *from, uint64_t bytes);
 
 int64_t mm_discard(uint64_t va, uint64_t bytes);
 int64_t mm_mmap(uint64_t va, uint64_t bytes, uint32_t prot, uint32_t flags, uint32_t area_flags);
+/** Map so many bytes of a channel's at pa; unmapping gives nothing back to free memory. area_flags:
+ * AREA_READONLY or 0. */
+int64_t mm_device(uint64_t va, uint64_t bytes, uint32_t prot, uint32_t flags, uint32_t area_flags,
+                  uint64_t pa);
+
 int64_t mm_munmap(uint64_t va, uint64_t bytes);
 int64_t mm_mprotect(uint64_t va, uint64_t bytes, uint64_t prot);
 int64_t mm_madvise(uint64_t va, uint64_t bytes, uint64_t advice);

@@ -53,6 +53,9 @@ static void arrive(uint64_t va, uint64_t end)
 static int64_t extend(uint64_t va, uint64_t bytes, const struct area *last, uint64_t last_end,
                       uint32_t flags)
 {
+    if ((last->flags & AREA_DEVICE) != 0) {
+        return -EFAULT;
+    }
     if (area_backed(last)) {
         return mm_back(va, bytes, last->prot, last->flags | flags,
                        last->pa + (last_end - last->va));

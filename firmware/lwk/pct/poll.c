@@ -5,7 +5,7 @@
 #include <linux/time.h>
 #include <linux/time_types.h>
 
-#include "ship.h"
+#include "shm.h"
 
 #define SET_BITS 1024u
 #define SET_WORDS (SET_BITS / 64)
@@ -95,6 +95,9 @@ static int64_t prepare_select(struct job *job, const uint64_t args[6], int64_t t
         uint32_t events = 0;
         for (uint32_t i = 0; i < 3; i++) {
             events |= (sets[i][fd / 64] >> fd % 64 & 1) != 0 ? wanted[i] : 0;
+        }
+        if (events != 0 && shm_has(fd)) {
+            return -EINVAL; /* poll() it, alone */
         }
         if (events != 0) {
             fds[entries++] = (struct pollfd){.fd = (int)fd, .events = (short)events};

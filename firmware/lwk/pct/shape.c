@@ -13,7 +13,7 @@
 #include <linux/stat.h>
 #include <linux/time_types.h>
 
-#include "ship.h"
+#include "shm.h"
 
 /* Kinds of arguments: flags, and a size or the number of the argument that has the size. */
 #define VALUE 0x8000u
@@ -179,6 +179,10 @@ static int64_t path(struct job *job, uint32_t index, uint64_t va)
 
     if (length < 0) {
         return length;
+    }
+    if (shm_path(to)) {
+        job->shm = true;
+        length = (int64_t)strlen(to);
     }
     job_memory(job, index, job_bounce_pa(job) + at, (uint64_t)length + 1);
     job->bounced = (uint32_t)round_up(at + (uint64_t)length + 1, 8);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ship.h"
+#include "shm.h"
 
 #define WAITING 1024u /* the QK has no more threads */
 #define CANCEL_SLOT (YOD_SLOTS - 1)
@@ -96,6 +96,7 @@ static void end(struct job *job, int64_t result)
 {
     uint32_t tid = job->tid;
 
+    shm_follow(job, result);
     job_call(job, 0);
     job->tid = 0;
     mm_settle();
@@ -156,6 +157,7 @@ static int64_t begin(struct job *job, const struct pct_event *event)
     job->tid = event->tid;
     job->call = (uint32_t)event->call;
     job->cancelled = false;
+    job->shm = false;
     job->step = job_carry;
     job_call(job, job->call);
     int64_t result = prepare(job, event);

@@ -56,6 +56,7 @@ struct job {
     uint32_t call;
     uint32_t index;
     bool cancelled;
+    bool shm; /* the path is the channel's (shm.c) */
     /* What to do with a result: the call's result, or PENDING after a further call was put into the
      * slot. */
     int64_t (*step)(struct job *job, int64_t result);

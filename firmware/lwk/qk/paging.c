@@ -105,7 +105,7 @@ static bool walk(struct walk *w, uint64_t *table, uint32_t level, uint64_t va)
                 *entry = 0;
                 w->was_mapped = true;
             } else if (w->what == PROTECT) {
-                *entry = leaf(w, *entry & PTE_ADDRESS, level);
+                *entry = leaf(w, *entry & (PTE_ADDRESS | PTE_UNCACHED), level);
                 w->was_mapped = true;
             }
         } else if (!is_mapped(*entry) && w->what == MAP) {
@@ -155,13 +155,27 @@ static uint64_t app_flags(uint64_t prot)
            ((prot & PROT_EXEC) != 0 ? 0 : nx);
 }
 
-static bool is_free_ram(uint64_t pa, uint64_t bytes)
+static bool is_registers(uint64_t pa)
+{
+    return pa != 0 && pa == machine.shm_registers;
+}
+
+static bool is_device(uint64_t pa)
+{
+    return is_registers(pa) || (pa >= machine.shm.start && pa < machine.shm.end);
+}
+
+/* Free RAM, or a channel's. */
+static bool may_map(uint64_t pa, uint64_t bytes)
 {
     uint64_t end = pa + bytes;
 
     if (pa % LWK_PAGE != 0 || end < pa || pa < IMAGE_END ||
         (pa < machine.pool.end && machine.pool.start < end)) {
         return false;
+    }
+    if (is_device(pa)) {
+        return is_registers(pa) ? bytes == LWK_PAGE : end <= machine.shm.end;
     }
     for (uint32_t i = 0; i < machine.ranges; i++) {
         if (pa >= machine.ram[i].start && end <= machine.ram[i].end) {
@@ -211,11 +225,11 @@ int64_t app_map(uint64_t va, uint64_t pa, uint64_t bytes, uint64_t prot)
     struct walk w = {.what = MAP,
                      .end = va + bytes,
                      .delta = pa - va,
-                     .flags = app_flags(prot),
+                     .flags = app_flags(prot) | (is_registers(pa) ? PTE_UNCACHED : 0),
                      .large_1g = features.page_1g};
     int64_t error = refuse_prot(prot);
 
-    if (error == 0 && (!is_app_range(va, bytes) || !is_free_ram(pa, bytes))) {
+    if (error == 0 && (!is_app_range(va, bytes) || !may_map(pa, bytes))) {
         error = -EINVAL;
     }
     if (error == 0) {
@@ -272,6 +286,9 @@ int64_t app_translate(uint64_t va, uint64_t bytes, uint64_t prot, uint64_t out[2
     while (out[1] < bytes && va < LWK_APP_HIGH && find_page(va, prot | PROT_READ, &page)) {
         uint64_t pa = page.start + va % (page.end - page.start);
         uint64_t run = page.end - pa;
+        if (is_device(pa)) {
+            break;
+        }
         if (out[1] == 0) {
             out[0] = pa;
         } else if (pa != out[0] + out[1]) {

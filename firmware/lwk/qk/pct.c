@@ -104,9 +104,12 @@ static bool next_event(struct pct_event *e)
         e->tid = app.end.tid;
     } else if (take_posted(PCT_EVENT_SHIPPED)) {
         e->kind = PCT_EVENT_SHIPPED;
+    } else if (take_posted(PCT_EVENT_SHM)) {
+        e->kind = PCT_EVENT_SHM;
     } else if ((t = take_cancel()) != NULL) {
         e->kind = PCT_EVENT_CANCEL;
         e->tid = t->tid;
+        e->args[0] = t->deadline != NEVER && list_empty(&t->timer);
     } else if (!list_empty(&calls) && !app.dead) {
         const struct frame *f;
         t = thread_of(calls.next, link);
@@ -145,14 +148,23 @@ static int64_t qk_next(uint64_t out)
 
 /* -------------------------------------------------------------------- calls */
 
-/* Back to its own CPU, where it was stopped for this: before others, unless its time is over. */
-static int64_t qk_reply(uint64_t tid, uint64_t result)
+/* Whose call the PCT has; NULL: it has none of that thread. */
+static struct thread *find_fetched(uint64_t tid)
 {
     struct thread *t = thread_find(tid);
 
-    if (t == NULL || t->state != T_PCT || !t->fetched) {
+    return t != NULL && t->state == T_PCT && t->fetched ? t : NULL;
+}
+
+/* Back to its own CPU, where it was stopped for this: before others, unless its time is over. */
+static int64_t qk_reply(uint64_t tid, uint64_t result)
+{
+    struct thread *t = find_fetched(tid);
+
+    if (t == NULL) {
         return -ESRCH;
     }
+    list_remove(&t->timer);
     t->frame.rax = result;
     t->fetched = t->cancel = false;
     if (may_run_on(t, t->cpu)) {
@@ -160,6 +172,19 @@ static int64_t qk_reply(uint64_t tid, uint64_t result)
     } else {
         place(t);
     }
+    return 0;
+}
+
+static int64_t qk_timeout(uint64_t tid, uint64_t ns)
+{
+    struct thread *t = find_fetched(tid);
+
+    if (t == NULL) {
+        return -ESRCH;
+    }
+    list_remove(&t->timer);
+    wait(t, T_PCT, now_ns() + (ns < NEVER / 4 ? ns : NEVER / 4));
+    kick(t->cpu); /* its timer */
     return 0;
 }
 
@@ -252,6 +277,10 @@ int64_t pct_call(const struct frame *f)
         power_off();
     case QK_SET_PID:
         return qk_set_pid(f->rdi);
+    case QK_SHM:
+        return shm_find();
+    case QK_TIMEOUT:
+        return qk_timeout(f->rdi, f->rsi);
     default:
         return -ENOSYS;
     }

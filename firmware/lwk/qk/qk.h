@@ -33,6 +33,7 @@ enum {
     ENOMEM = 12,
     EACCES = 13,
     EFAULT = 14,
+    ENODEV = 19,
     EINVAL = 22,
     ENOSYS = 38,
     ETIMEDOUT = 110,
@@ -57,7 +58,14 @@ enum {
 enum { PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4 };
 
 /* Interrupts. */
-enum { VEC_TIMER = 0x20, VEC_IPI = 0x21, VEC_YOD = 0x22, VEC_SPURIOUS = 0x2f, VECTORS = 0x30 };
+enum {
+    VEC_TIMER = 0x20,
+    VEC_IPI = 0x21,
+    VEC_YOD = 0x22,
+    VEC_SHM = 0x23,
+    VEC_SPURIOUS = 0x2f,
+    VECTORS = 0x30
+};
 #define VEC_SYSCALL 0x100u
 
 /* Registers as trap_entry.S saves them; the first 15 are in the order of a signal frame. */
@@ -177,6 +185,7 @@ struct cpu {
     bool resched; /* the time slice is over */
     uint32_t flush; /* asked by another CPU: flush the TLB, and have been in the kernel */
     bool timer_fired, yod_fired;
+    uint8_t shm_fired;               /* by vector */
     bool kicked;                     /* an IPI is on its way */
     uint64_t to_kick[MAX_CPUS / 64]; /* by this CPU, when it has released the lock */
     struct thread *current;          /* NULL: idle */
@@ -250,7 +259,9 @@ extern struct machine {
     uint32_t ioapic, ioapic_gsi; /* address, first GSI */
     bool pic;
     bool yod;
-    uint64_t queue; /* physical address of struct yod_queue, as told by the PCT */
+    uint64_t queue;         /* physical address of struct yod_queue, as told by the PCT */
+    uint64_t shm_registers; /* of a channel's function, and its window; 0: not looked for */
+    struct range shm;
 } machine;
 
 void boot_parse(uint32_t kind, uint64_t pa);
@@ -371,6 +382,10 @@ void pct_wake(void);
 void pct_post(uint32_t kinds);
 void pct_start_thread(void);
 int64_t pct_call(const struct frame *f);
+
+/* shm.c */
+int64_t shm_find(void);
+void shm_count(uint32_t vectors);
 
 /* console.c, panic.c */
 void print(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -137,6 +137,12 @@ void expire(struct cpu *c)
         if (t->deadline > now) {
             break;
         }
+        if (t->state == T_PCT) {
+            list_remove(&t->timer);
+            t->cancel = true;
+            pct_post(1u << PCT_EVENT_CANCEL);
+            continue;
+        }
         wake(t, t->state == T_FUTEX ? -ETIMEDOUT : t->state == T_SIGNAL ? -EAGAIN : 0);
     }
     if (c->slice <= now) {
@@ -272,6 +278,10 @@ static void handle_interrupts(struct cpu *c)
     if (c->yod_fired) {
         c->yod_fired = false;
         pct_post(1u << PCT_EVENT_SHIPPED);
+    }
+    if (c->shm_fired != 0) {
+        shm_count(c->shm_fired);
+        c->shm_fired = 0;
     }
 }
 

@@ -20,6 +20,9 @@ static void interrupt(struct cpu *c, uint32_t vector)
     case VEC_IPI:
         sync_poll(c);
         break;
+    case VEC_SHM ... VEC_SHM + LWK_SHM_VECTORS - 1:
+        c->shm_fired |= 1u << (vector - VEC_SHM);
+        break;
     default:
         return; /* spurious: no EOI (SDM 3A, 11.9) */
     }

@@ -9,7 +9,7 @@
 
 #include "mm.h"
 #include "pct.h"
-#include "ship.h"
+#include "shm.h"
 
 #define THREADS 2048u
 #define BUCKETS (1u << 18)
@@ -30,6 +30,9 @@ uint32_t sim_refuse_map;
 char sim_console[65536];
 uint32_t sim_console_bytes;
 uint64_t sim_signals;
+uint64_t sim_window_bytes;
+uint32_t sim_timeout_tid;
+uint64_t sim_timeout_ns;
 
 static struct page pages[BUCKETS];
 static uint32_t page_count;
@@ -88,9 +91,17 @@ static void unmap(uint64_t va, uint64_t bytes)
     }
 }
 
+static bool is_device(uint64_t pa, uint64_t bytes)
+{
+    return sim_window_bytes != 0 && ((pa == SIM_REGISTERS && bytes == LWK_PAGE) ||
+                                     (pa >= SIM_WINDOW && pa - SIM_WINDOW < sim_window_bytes &&
+                                      bytes <= sim_window_bytes - (pa - SIM_WINDOW)));
+}
+
 static int64_t map(uint64_t va, uint64_t pa, uint64_t bytes, uint64_t prot)
 {
-    if (!mm_range(va, bytes) || pa % LWK_PAGE != 0 || pa < SIM_HEAP || pa + bytes > ram_bytes) {
+    if (!mm_range(va, bytes) || pa % LWK_PAGE != 0 ||
+        ((pa < SIM_HEAP || pa + bytes > ram_bytes) && !is_device(pa, bytes))) {
         fprintf(stderr, "# QK_MAP of %llx at %llx, %llx bytes\n", (unsigned long long)va,
                 (unsigned long long)pa, (unsigned long long)bytes);
         abort();
@@ -131,7 +142,7 @@ static int64_t translate(uint64_t va, uint64_t bytes, uint64_t prot, uint64_t ou
     while (got < bytes && va + got >= va) {
         const struct page *page = find(round_down(va + got, LWK_PAGE), false);
         uint64_t here = (va + got) % LWK_PAGE;
-        if (page == NULL || !page->used || (page->prot & prot) != prot ||
+        if (page == NULL || !page->used || (page->prot & prot) != prot || page->pa >= ram_bytes ||
             (got > 0 && page->pa + here != out[0] + got)) {
             break;
         }
@@ -142,6 +153,30 @@ static int64_t translate(uint64_t va, uint64_t bytes, uint64_t prot, uint64_t ou
     }
     out[1] = got;
     return got == 0 ? -EFAULT : 0;
+}
+
+static int64_t find_channel(void)
+{
+    sim_info.shm_registers_pa = SIM_REGISTERS;
+    sim_info.shm_pa = SIM_WINDOW;
+    sim_info.shm_bytes = sim_window_bytes;
+    sim_info.shm_area = 65536;
+    return sim_window_bytes != 0 ? 0 : -ENODEV;
+}
+
+void sim_ring(uint32_t vector)
+{
+    sim_info.shm_rung[vector]++;
+    if (sim_info.shm_waiting != 0) {
+        shm_interrupt();
+    }
+}
+
+void sim_cancel(uint32_t tid, bool time_over)
+{
+    if (!shm_cancel(tid, time_over)) {
+        ship_cancel(tid);
+    }
 }
 
 static void doorbell(uint32_t index)
@@ -195,6 +230,12 @@ int64_t qk(uint64_t call, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
             sim_console_bytes += (uint32_t)b;
         }
         return 0;
+    case QK_SHM:
+        return find_channel();
+    case QK_TIMEOUT:
+        sim_timeout_tid = (uint32_t)a;
+        sim_timeout_ns = b;
+        return replies[a] == SIM_BLOCKED ? 0 : -ESRCH;
     default:
         fprintf(stderr, "# privileged call 0x%llx\n", (unsigned long long)call);
         abort();
@@ -218,6 +259,7 @@ void sim_start(uint64_t heap_bytes, bool yod)
     memset(pages, 0, sizeof(pages));
     page_count = 0;
     sim_refuse_map = 0;
+    sim_window_bytes = 0;
     sim_signals = 0;
     sim_console_bytes = 0;
     for (uint32_t i = 0; i < THREADS; i++) {
@@ -329,7 +371,11 @@ bool sim_consistent(void)
                 page->prot != area->prot) {
                 return wrong("page table differs from its area", area->va + at);
             }
-            if (owner[(area->pa + at) / LWK_PAGE]++ != 0) {
+            bool device = (area->flags & AREA_DEVICE) != 0;
+            if (device != is_device(area->pa + at, LWK_PAGE)) {
+                return wrong("memory that is not what its area says", area->va + at);
+            }
+            if (!device && owner[(area->pa + at) / LWK_PAGE]++ != 0) {
                 return wrong("memory that has two owners", area->pa + at);
             }
             backed++;

@@ -40,6 +40,21 @@ void sim_done(uint32_t index, int64_t result);
 /** Refuse this many QK_MAP calls from the n-th on; 0: none. */
 extern uint32_t sim_refuse_map;
 
+/** A channel's function with a window of so many bytes, or none (0). Set after sim_start(). */
+#define SIM_REGISTERS 0x3ffffff000ull /* physical */
+#define SIM_WINDOW 0x4000000000ull
+extern uint64_t sim_window_bytes;
+
+/** An interrupt of it. */
+void sim_ring(uint32_t vector);
+
+/** A signal waits for the thread, or the time that it asked for is over. */
+void sim_cancel(uint32_t tid, bool time_over);
+
+/** What the last QK_TIMEOUT was for. */
+extern uint32_t sim_timeout_tid;
+extern uint64_t sim_timeout_ns;
+
 extern char sim_console[65536];
 extern uint32_t sim_console_bytes;
 extern uint64_t sim_signals;

@@ -364,7 +364,7 @@ TEST(calls_survive_anything)
             args[n] = any_argument();
         }
         if (sim_reply(tid) == SIM_BLOCKED) {
-            ship_cancel(tid);
+            sim_cancel(tid, false);
             uint32_t index = (uint32_t)(sim_random() % (YOD_SLOTS - 1));
             if (pct.queue->slot[index].state == YOD_SLOT_POSTED) {
                 sim_done(index, -EINTR);
