@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What a measurement costs beside time: exits and interrupts of its guests, CPU time of the host. */
-import type { Machine } from "../vmm/machine.js";
+import type { KvmStats } from "../vmm/stats.js";
 import type { Outcome } from "./contender.js";
 import { hostCpuNs } from "./cpu-time.js";
 import type { Sample } from "./program.js";
 
-interface Counters {
+export interface Counters {
   readonly exits: number;
+  /** NaN where KVM does not count them. */
   readonly interrupts: number;
   readonly cpuNs: number;
 }
 
-export function readCounters(machines: readonly Machine[]): Counters {
-  const stats = machines.map((machine) => machine.kvmStats());
-  const sum = (values: readonly number[]) => values.reduce((all, value) => all + value, 0);
+const sum = (values: readonly number[]) => values.reduce((all, value) => all + value, 0);
+
+/** Now, of guests with these counters; of guests that have not begun, all is 0. */
+export function countersOf(guests: readonly KvmStats[]): Counters {
   return {
-    exits: sum(stats.map(({ guestExits }) => guestExits)),
-    interrupts: sum(stats.map(({ total }) => total.irq_injections ?? Number.NaN)),
+    exits: sum(guests.map(({ guestExits }) => guestExits)),
+    interrupts: sum(guests.map(({ total }) => total.irq_injections ?? Number.NaN)),
     cpuNs: hostCpuNs(),
   };
 }
@@ -30,5 +32,3 @@ export function outcomeOf(samples: readonly Sample[], before: Counters, after: C
     cpuNs: after.cpuNs - before.cpuNs,
   };
 }
-
-export const NO_COUNTERS: Counters = { exits: 0, interrupts: 0, cpuNs: 0 };

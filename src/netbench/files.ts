@@ -25,7 +25,7 @@ export async function writeFiles(directory: string, result: NetBenchResult, text
       await writeFile(temporary, data, { flag: "wx" });
       await rename(temporary, path);
     } catch (cause) {
-      await rm(temporary, { force: true });
+      await rm(temporary, { force: true }).catch(() => {}); // nothing may be there, not even the directory
       throw new V3mError("E_IO", `cannot write ${path}: ${(cause as Error).message}`, {
         hint: "check the directory of --out",
         cause,

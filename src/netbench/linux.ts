@@ -14,7 +14,7 @@ import { Channel } from "../vmm/channel.js";
 import type { NetOptions } from "../vmm/devices.js";
 import { Machine } from "../vmm/machine.js";
 import type { Contender } from "./contender.js";
-import { outcomeOf, readCounters } from "./counters.js";
+import { countersOf, outcomeOf } from "./counters.js";
 import { type PathName, TESTS } from "./names.js";
 import type { Request } from "./plan.js";
 import { limitSeconds, parseSample, program, requestWords } from "./program.js";
@@ -204,11 +204,12 @@ export function linuxPath(path: PathName, pairs: readonly LinuxPair[]): Contende
     refusal: () => undefined,
     async run(request) {
       const used = pairs.slice(0, request.pairs);
-      const machines = used.flatMap((pair) => pair.machines);
-      const before = readCounters(machines);
+      const counters = () =>
+        countersOf(used.flatMap((pair) => pair.machines.map((machine) => machine.kvmStats())));
+      const before = counters();
       await Promise.all(used.map((pair, i) => pair.follow(path, i, request)));
       const texts = await Promise.all(used.map((pair, i) => pair.lead(path, i, request)));
-      return outcomeOf(texts.map(parseSample), before, readCounters(machines));
+      return outcomeOf(texts.map(parseSample), before, counters());
     },
   };
 }

@@ -10,8 +10,7 @@ import { Channel } from "../vmm/channel.js";
 import { hostFacts } from "../vmm/host.js";
 import { Machine } from "../vmm/machine.js";
 import type { Contender, Outcome } from "./contender.js";
-import { NO_COUNTERS, outcomeOf, readCounters } from "./counters.js";
-import { hostCpuNs } from "./cpu-time.js";
+import { countersOf, outcomeOf } from "./counters.js";
 import { TESTS } from "./names.js";
 import type { Request } from "./plan.js";
 import { limitSeconds, type Sample } from "./program.js";
@@ -102,10 +101,11 @@ async function run(request: Request): Promise<Outcome> {
   const pairs: PayloadPair[] = [];
   try {
     for (let pair = 0; pair < request.pairs; pair++) pairs.push(await PayloadPair.create(kernel, pair));
-    const before = { ...NO_COUNTERS, cpuNs: hostCpuNs() };
+    const before = countersOf([]);
     await Promise.all(pairs.map((pair) => pair.run(limitSeconds(request) * 1000)));
     const samples = pairs.map((pair) => pair.sample(khz));
-    return outcomeOf(samples, before, readCounters(pairs.flatMap((pair) => pair.machines)));
+    const machines = pairs.flatMap((pair) => pair.machines);
+    return outcomeOf(samples, before, countersOf(machines.map((machine) => machine.kvmStats())));
   } finally {
     for (const pair of pairs) await pair.dispose();
   }

@@ -17,9 +17,11 @@
 #include "sides.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -116,6 +118,9 @@ int main(int argc, char **argv)
     }
     const bool guest = strcmp(options.via, "shm") == 0 || strcmp(options.via, "tcp") == 0;
     const bool leads = !guest || options.leads;
+    if (!guest) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nothing is left when who started it is gone */
+    }
     (void)alarm(options.limit);
     const struct moment begin = now();
     struct side side = {
