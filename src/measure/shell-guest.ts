@@ -30,11 +30,11 @@ export class ShellGuest {
     }
   }
 
-  /** Until its shell takes commands. */
+  /** Until its shell takes commands: one without prompt and job control, for its output is no terminal. */
   async ready(): Promise<void> {
     await this.#waitFor(new RegExp(GUEST_READY));
     await this.#waitFor(/\/ # /);
-    this.#input.write("stty -echo; echo V3M-SHELL''-READY; sh -s; poweroff -f\n");
+    this.#input.write("stty -echo; echo V3M-SHELL''-READY; sh -s 2>&1 | cat; poweroff -f\n");
     await this.#waitFor(/V3M-SHELL-READY\r?\n/);
   }
 

@@ -23,6 +23,8 @@ export const MEMORY_MIB = 128;
 const AREA_BYTES = 1 << 20;
 const MODULES = ["virtio_net", "uio_pci_generic"];
 const PORT = 5001;
+/** By which the follower's program speaks to the shell of its guest. */
+const PIPE = "/tmp/said";
 /** What passt calls itself and its guest, where the host has no network (src/vmm/passt.ts). */
 const USER_HOST = "10.0.2.2";
 const USER_GUEST = "10.0.2.15";
@@ -157,9 +159,9 @@ export class LinuxPair {
   async follow(path: PathName, pair: number, request: Request): Promise<void> {
     this.#session++;
     const { follower } = this.commands(path, pair, request);
-    // By a pipe that the shell holds open: nothing is looked at again and again while it runs.
+    // By a pipe: nothing is looked at again and again while it runs.
     await this.#guests[1].shell.run(
-      `{ ${follower} >&3; echo "over $?" >&3; } & read -r said <&3; [ "$said" = ready ]`,
+      `{ ${follower} >${PIPE}; echo "over $?" >${PIPE}; } & read -r said <${PIPE}; [ "$said" = ready ]`,
     );
   }
 
@@ -167,7 +169,7 @@ export class LinuxPair {
   async lead(path: PathName, pair: number, request: Request): Promise<string> {
     const [leader, follower] = this.#guests;
     const text = await leader.shell.run(this.commands(path, pair, request).leader);
-    await follower.shell.run('read -r said <&3; [ "$said" = "over 0" ]');
+    await follower.shell.run(`read -r said <${PIPE}; [ "$said" = "over 0" ]`);
     return text;
   }
 }
@@ -188,7 +190,8 @@ async function connect(
     const own = path === "user" ? USER_GUEST : address(path, pair, peer);
     await shell.run(`ip addr add ${own}/24 dev eth${index}; ip link set eth${index} up`);
   }
-  await shell.run("mkfifo /tmp/said; exec 3<>/tmp/said");
+  // Held open at both ends, so that neither side of it waits for the other.
+  await shell.run(`mkfifo ${PIPE}; sleep 1000000 <>${PIPE} >/dev/null 2>&1 &`);
 }
 
 /** A path between the given pairs. */

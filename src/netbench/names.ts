@@ -26,7 +26,7 @@ export const LABELS: Readonly<Record<PathName | FloorName, string>> = {
   shm: "shm (VMM-bypass)",
   rdma: "rdma",
   vfio: "vfio",
-  processes: "two host processes, shared memory",
-  loopback: "two host processes, loopback TCP",
+  processes: "host processes, shared memory",
+  loopback: "host processes, loopback TCP",
   memcpy: "memcpy",
 };

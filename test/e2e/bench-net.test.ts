@@ -88,13 +88,14 @@ describe("v2m bench net", () => {
       }
       expect(measured).toContain(`memcpy stream ${bytes}`);
     }
-    for (const { id, commands, rounds } of result.series) {
+    for (const { id, bytes, commands, rounds } of result.series) {
       expect(commands.length).toBeGreaterThan(0);
       expect(rounds).toHaveLength(1);
       for (const { exitsPerMessage, messagesPerSecond } of rounds) {
         expect(messagesPerSecond).toBeGreaterThan(0);
-        // Thousands of messages: what starting and ending differs by does not count for one in ten.
-        if (id === "shm") expect(exitsPerMessage).toBeLessThan(0.1);
+        // What starting and ending differs by is spread over many messages where they are small.
+        if (id === "shm" && bytes === 8) expect(exitsPerMessage).toBeLessThan(0.1);
+        else if (id === "shm") expect(exitsPerMessage).not.toBeNull();
         else expect(exitsPerMessage).toBeNull();
       }
     }
@@ -122,7 +123,7 @@ describe("v2m bench net", () => {
     expect(columns.size).toBeGreaterThan(400);
     const dom = execFileSync(BROWSER, [...options, "--dump-dom", page], { encoding: "utf8", stdio: "pipe" });
     expect(dom.match(/<svg /g)).toHaveLength(2);
-    expect(dom).toContain("two host processes, shared memory");
+    expect(dom).toContain("host processes, shared memory");
   });
 
   it("Ctrl-C ends it, and leaves nothing behind", async () => {

@@ -345,7 +345,7 @@ describe("plots", () => {
     const svg = latencyPlot(RESULT);
     expect(svg).not.toMatch(/NaN|undefined|Infinity/);
     expect(svg).toContain("a &lt;CPU&gt; &amp; more");
-    const path = /<path d="(M[^"]*)" fill="none"[^>]*><title>two host processes, shared memory<\/title>/.exec(
+    const path = /<path d="(M[^"]*)" fill="none"[^>]*><title>host processes, shared memory<\/title>/.exec(
       svg,
     )?.[1];
     const places = (path ?? "").match(/[\d.]+/g)?.map(Number) ?? [];

@@ -8,7 +8,7 @@ struct order {
     uint64_t test, bytes, count;
 };
 
-enum { WARM_UP = 4 };
+enum { BATCH = 4 };
 
 static uint64_t now(void)
 {
@@ -186,8 +186,8 @@ static int64_t run(struct stream *s, const struct request *r, uint64_t count, st
             rc = receive(s, &word, sizeof(word)); /* it has everything */
         }
     }
-    result->count = count;
-    result->ticks = now() - begin;
+    result->count += count;
+    result->ticks += now() - begin;
     result->total +=
         2 + (r->test == TEST_STREAM ? count + 1 : 2 * count + (r->test == TEST_BOTH ? 1 : 0));
     return rc;
@@ -195,6 +195,8 @@ static int64_t run(struct stream *s, const struct request *r, uint64_t count, st
 
 static void forget(struct result *result)
 {
+    result->count = 0;
+    result->ticks = 0;
     result->shortest = UINT64_MAX;
     result->longest = 0;
     for (uint32_t i = 0; i < BUCKETS; i++) {
@@ -206,27 +208,22 @@ int64_t lead(struct stream *s, const struct request *r, struct result *result)
 {
     result->total = result->p50 = result->p99 = result->p999 = 0;
     forget(result);
-    /* Warm up, and learn how many messages take how long: more and more of them. */
-    uint64_t count = WARM_UP;
-    int64_t rc = run(s, r, count, result);
-    while (rc == 0 && result->ticks < r->ticks / 8) {
-        count *= 2;
-        rc = run(s, r, count, result);
-    }
-    if (rc == 0) {
-        const uint64_t each = result->ticks / count + 1;
-        const uint64_t wanted = r->ticks / each;
-        forget(result);
-        rc = run(s, r, wanted < WARM_UP ? WARM_UP : wanted, result);
-    }
+    uint64_t count = BATCH;
+    int64_t rc = run(s, r, count, result); /* warms up, and is not counted */
+    forget(result);
+    /* Batch after batch until the time is over: larger ones as long as they are short, but no
+     * hiccup of the first ones decides how many there are. */
+    do {
+        const uint64_t before = result->ticks;
+        rc = rc == 0 ? run(s, r, count, result) : rc;
+        count = result->ticks - before < r->ticks / 16 ? 2 * count : count;
+    } while (rc == 0 && result->ticks < r->ticks);
     if (rc == 0) {
         const struct order end = {.test = TEST_END};
         uint64_t word = 0;
         rc = send(s, &end, sizeof(end));
-        if (rc == 0) {
-            rc = receive(s, &word,
-                         sizeof(word)); /* who leaves at once takes the last message along */
-        }
+        /* Who leaves at once takes the last message along: it has to be answered. */
+        rc = rc == 0 ? receive(s, &word, sizeof(word)) : rc;
     }
     if (rc == 0 && r->test == TEST_LATENCY) {
         result->p50 = percentile(result, 500);
