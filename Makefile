@@ -4,12 +4,12 @@ SHELL := /bin/bash
 export PATH := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/v3m/node/bin:$(PATH)
 JOBS := $(shell nproc)
 
-.PHONY: run build test test-full native firmware noise bypass programs ts setup-run setup-test lint format bench clean
+.PHONY: run build test test-full native firmware noise bypass netbench programs ts setup-run setup-test lint format bench clean
 
 run: setup-run build
 	node dist/examples/first-run.js
 
-build: native firmware noise bypass ts
+build: native firmware noise bypass netbench ts
 
 native:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C native release
@@ -19,6 +19,8 @@ noise:
 	@$(MAKE) --no-print-directory -s -C src/noise
 bypass:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C bypass
+netbench:
+	@$(MAKE) --no-print-directory -s -C src/netbench/program
 programs:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -C test/programs
 ts:
@@ -46,11 +48,13 @@ lint:
 	$(MAKE) -C native format-check tidy
 	$(MAKE) -C firmware/lwk format-check
 	$(MAKE) -C bypass format-check tidy
+	$(MAKE) -C src/netbench/program format-check tidy
 format:
 	npx biome check --write .
 	$(MAKE) -C native format
 	$(MAKE) -C firmware/lwk format
 	$(MAKE) -C bypass format
+	$(MAKE) -C src/netbench/program format
 
 bench: build
 	node dist/bench/boot.js
@@ -64,4 +68,5 @@ clean:
 	$(MAKE) -C firmware clean
 	$(MAKE) -C src/noise clean
 	$(MAKE) -C bypass clean
+	$(MAKE) -C src/netbench/program clean
 	$(MAKE) -C test/programs clean

@@ -5,16 +5,16 @@
  */
 import { rmSync } from "node:fs";
 import { dirname } from "node:path";
+import { environment } from "../src/measure/environment.js";
+import { rotated } from "../src/measure/statistics.js";
 import { commandLine, contenders } from "./boot/contenders.js";
 import { ADDED_PARAMETERS, fileHash, inMemory, prepareGuest } from "./boot/guest.js";
 import { measure, type Run, touchMemory } from "./boot/measure.js";
 import { type BootResult, type ContenderResult, describe, picture, verdicts } from "./boot/result.js";
 import { describeTraces, readTrace, startTracing, stopTracing, tracingAvailable } from "./boot/trace.js";
-import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
 import { INSIDE, runGuestBenchmark } from "./lib/place.js";
 import { Results } from "./lib/results.js";
-import { rotated } from "./lib/statistics.js";
 
 const USAGE = `usage: npm run bench:boot -- [--rounds N | --quick] [--trace] [--results DIR]
   --rounds N     alternated rounds, after one that warms up (default 7)

@@ -7,14 +7,14 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { packageRoot } from "../src/ffi/library.js";
+import { environment } from "../src/measure/environment.js";
+import { rotated } from "../src/measure/statistics.js";
 import { diagnose } from "../src/v2m/doctor.js";
 import { hostFacts } from "../src/vmm/host.js";
 import { describe, type ExitResult, picture, type VariantResult } from "./exit/result.js";
-import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
 import { INSIDE, runNested } from "./lib/place.js";
 import { Results } from "./lib/results.js";
-import { rotated } from "./lib/statistics.js";
 
 const USAGE = `usage: npm run bench:exit -- [--rounds N | --quick] [--nested] [--results DIR]
   --rounds N     alternated rounds (default 7)

@@ -6,6 +6,8 @@
  */
 import { rmSync } from "node:fs";
 import { dirname } from "node:path";
+import { environment } from "../src/measure/environment.js";
+import { rotated } from "../src/measure/statistics.js";
 import { hostFacts } from "../src/vmm/host.js";
 import { commandLine } from "./boot/contenders.js";
 import { inMemory, prepareGuest } from "./boot/guest.js";
@@ -15,11 +17,9 @@ import { LINUX_MIB, LWK_MIB, linuxGuest, Workshop } from "./footprint/guests.js"
 import * as measure from "./footprint/measure.js";
 import { describe, type FootprintResult, type Payload, picture } from "./footprint/result.js";
 import type { Use } from "./footprint/running.js";
-import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
 import { INSIDE, runGuestBenchmark } from "./lib/place.js";
 import { Results } from "./lib/results.js";
-import { rotated } from "./lib/statistics.js";
 
 const USAGE = `usage: npm run bench:footprint -- [--rounds N | --quick] [--results DIR]
   --rounds N     alternated starts, after one that warms up (default 7)

@@ -8,15 +8,15 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
+import { environment } from "../src/measure/environment.js";
+import { rotated } from "../src/measure/statistics.js";
 import { touchMemory } from "./boot/measure.js";
 import { type Contender, contenders, MEMORY_MIB, prepareFiles } from "./io/contenders.js";
 import { HostNetwork, measure, type Round, tests } from "./io/measure.js";
 import { describe, type IoResult, picture } from "./io/result.js";
-import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
 import { INSIDE, runGuestBenchmark } from "./lib/place.js";
 import { Results } from "./lib/results.js";
-import { rotated } from "./lib/statistics.js";
 
 const USAGE = `usage: npm run bench:io -- [--rounds N | --quick] [--results DIR]
   --rounds N     alternated rounds, after one that warms up (default 7)

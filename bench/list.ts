@@ -7,13 +7,13 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { environment } from "../src/measure/environment.js";
+import { rotated } from "../src/measure/statistics.js";
 import { packageRoot } from "../src/package-root.js";
 import { definitionFrom, resolveSource } from "../src/v3m/definition/load.js";
 import { Store } from "../src/v3m/store/store.js";
-import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
 import { Results } from "./lib/results.js";
-import { rotated } from "./lib/statistics.js";
 import { describe, type ListResult, picture } from "./list/result.js";
 
 const USAGE = `usage: npm run bench:list -- [--rounds N | --quick] [--results DIR]

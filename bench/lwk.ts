@@ -4,8 +4,9 @@
  * and exits until an application runs, how fast it computes, and exits while it does. On this host's KVM where Linux
  * guests run on it, else inside the nested machine. See docs/benchmarks.md.
  */
+
+import { environment } from "../src/measure/environment.js";
 import { touchMemory } from "./boot/measure.js";
-import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
 import { INSIDE, runGuestBenchmark } from "./lib/place.js";
 import { Results } from "./lib/results.js";

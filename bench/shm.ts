@@ -7,10 +7,10 @@
 import { execFileSync } from "node:child_process";
 import { cpus } from "node:os";
 import { join } from "node:path";
+import { environment } from "../src/measure/environment.js";
 import { packageRoot } from "../src/package-root.js";
 import { Channel, hostFacts, Machine } from "../src/vmm/index.js";
 import { finish, guest } from "../test/support/machines.js";
-import { environment } from "./lib/environment.js";
 import { readOptions } from "./lib/options.js";
 import { Results } from "./lib/results.js";
 import { describe, picture, type Row, type ShmResult } from "./shm/result.js";

@@ -4,10 +4,10 @@ import { spawn } from "node:child_process";
 import { debianDisk } from "../../harness/disk-image.js";
 import { guestInitramfs } from "../../harness/initramfs.js";
 import { ensureKernel } from "../../harness/kernels.js";
+import { ShellGuest } from "../../src/measure/shell-guest.js";
 import { hostFacts } from "../../src/vmm/host.js";
 import { Machine, unpackKernel } from "../../src/vmm/index.js";
 import { kvmCounters } from "../boot/observe.js";
-import { ShellGuest } from "./shell-guest.js";
 
 export const MEMORY_MIB = 256;
 export const COMMAND_LINE = "console=ttyS0 quiet";

@@ -3,8 +3,8 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { packageRoot } from "../../src/ffi/library.js";
+import { type Environment, environment } from "../../src/measure/environment.js";
 import { diagnose } from "../../src/v2m/doctor.js";
-import { type Environment, environment } from "./environment.js";
 import type { BenchOptions } from "./options.js";
 import type { Results } from "./results.js";
 

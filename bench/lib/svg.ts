@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** A small plot: one horizontal bar for each contender up to the median, a dot for each round. */
-import { short, summarize } from "./statistics.js";
+import { svgDocument, svgText } from "../../src/measure/markup.js";
+import { short, summarize } from "../../src/measure/statistics.js";
 
 export interface Bar {
   readonly label: string;
@@ -21,18 +22,8 @@ const LABEL_WIDTH = 250;
 const PLOT_WIDTH = 430;
 const VALUE_WIDTH = 110;
 const WIDTH = LABEL_WIDTH + PLOT_WIDTH + VALUE_WIDTH;
-const FONT = 'font-family="system-ui, sans-serif"';
-
-function escaped(text: string): string {
-  return text
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;")
-    .replaceAll('"', "&quot;");
-}
-
 function text(x: number, y: number, content: string, attributes = ""): string {
-  return `<text x="${x}" y="${y}" font-size="13" ${FONT} ${attributes}>${escaped(content)}</text>`;
+  return svgText(x, y, content, 13, attributes);
 }
 
 function row(bar: Bar, y: number, scale: number, unit: string): string[] {
@@ -68,12 +59,5 @@ export function plot(title: string, panels: readonly Panel[], footer: string): s
     y += 12;
   }
   parts.push(text(12, y + 12, footer, 'fill="#64748b"'));
-  const height = y + 28;
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}">`,
-    `<rect width="100%" height="100%" fill="#ffffff"/>`,
-    ...parts,
-    "</svg>",
-    "",
-  ].join("\n");
+  return svgDocument(WIDTH, y + 28, parts);
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { GUEST_READY, guestInitramfs } from "../../harness/initramfs.js";
 import { ensureKernel } from "../../harness/kernels.js";
 import { packageRoot } from "../../src/ffi/library.js";
-import { type Captured, capture } from "../../src/noise/capture.js";
+import { type Captured, capture } from "../../src/measure/capture.js";
 import { Machine, unpackKernel } from "../../src/vmm/index.js";
 import type { LaunchOptions } from "../../src/yod/index.js";
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The result of the benchmark of the lightweight kernel: its type, its ratios, and how people see it. */
-import type { Environment } from "../lib/environment.js";
-import { short, summarize } from "../lib/statistics.js";
+import type { Environment } from "../../src/measure/environment.js";
+import { short, summarize } from "../../src/measure/statistics.js";
 import { plot } from "../lib/svg.js";
 import { table } from "../lib/table.js";
 import { type Boot, type Compute, KINDS, type Kind, type Quiet } from "./measure.js";

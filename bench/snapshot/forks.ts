@@ -5,9 +5,9 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { short, summarize } from "../../src/measure/statistics.js";
 import { packageRoot } from "../../src/package-root.js";
 import { type Link, Machine, type MachineOptions, openLink } from "../../src/vmm/index.js";
-import { short, summarize } from "../lib/statistics.js";
 import { table } from "../lib/table.js";
 import { said } from "./console.js";
 

@@ -6,8 +6,8 @@
  */
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { short, summarize } from "../../src/measure/statistics.js";
 import { compressSnapshot, Machine, type MachineOptions } from "../../src/vmm/index.js";
-import { short, summarize } from "../lib/statistics.js";
 import { table } from "../lib/table.js";
 import { said } from "./console.js";
 

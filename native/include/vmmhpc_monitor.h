@@ -28,7 +28,7 @@ extern "C" {
 
 /** Version of the control protocol: another major one is refused, a newer minor one adds to it. */
 #define VMMHPC_PROTOCOL_MAJOR 1u
-#define VMMHPC_PROTOCOL_MINOR 3u
+#define VMMHPC_PROTOCOL_MINOR 4u
 
 #define VMMHPC_MONITOR_MODULES 16u     /* that a monitor can be given */
 #define VMMHPC_HISTORY_MAX (16u << 20) /* bytes of scroll-back that can be kept */

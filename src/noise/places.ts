@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { V3mError } from "../errors.js";
 import { packageRoot } from "../ffi/library.js";
+import { capture } from "../measure/capture.js";
 import { Machine } from "../vmm/machine.js";
-import { capture } from "./capture.js";
 import { type Measurement, type Parameters, programArguments, understand } from "./measurement.js";
 import type { Method, Place } from "./names.js";
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The plot: for each method a time line of all detours and a histogram of their lengths, both on the same scale. */
+import { svgDocument, svgText } from "../measure/markup.js";
 import { METHODS, type Method, type Place } from "./names.js";
 import { METHOD_NAMES, medians, type NoiseResult, PLACE_NAMES, type Series } from "./result.js";
 
@@ -16,14 +17,9 @@ const HIGH = 8;
 const BINS_PER_DECADE = 5;
 const BINS = (HIGH - LOW) * BINS_PER_DECADE;
 const UNITS = ["100 ns", "1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms"];
-const FONT = 'font-family="system-ui, sans-serif"';
-
-function escaped(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-}
 
 function text(x: number, y: number, content: string, attributes = ""): string {
-  return `<text x="${x}" y="${y}" font-size="12" ${FONT} ${attributes}>${escaped(content)}</text>`;
+  return svgText(x, y, content, 12, attributes);
 }
 
 function decades(ns: number): number {
@@ -110,15 +106,11 @@ export function noisePlot(result: NoiseResult): string {
   const total = MARGIN.top + shown.length * PANEL + 24;
   const where = result.testbed === null ? "" : ` in the emulated ${result.testbed} machine`;
   const footer = `${result.date.slice(0, 10)}, ${result.cpu}${where}; ${result.rounds === 1 ? "one round" : `medians of ${result.rounds} rounds, the median round is drawn`}`;
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${total}" viewBox="0 0 ${WIDTH} ${total}">`,
-    `<rect width="100%" height="100%" fill="#ffffff"/>`,
+  return svgDocument(WIDTH, total, [
     text(12, 20, "Noise: how long the CPU was away from the program, and when", 'font-weight="600"'),
     ...shown.flatMap(({ method, all }, i) =>
       panel(method, all, result.parameters.seconds, MARGIN.top + 16 + i * PANEL),
     ),
     text(12, total - 10, footer, 'fill="#64748b"'),
-    "</svg>",
-    "",
-  ].join("\n");
+  ]);
 }

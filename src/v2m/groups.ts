@@ -35,6 +35,7 @@ export const GROUPS: readonly Group[] = [
   { verbs: ["image"], load: async () => (await import("./image-commands.js")).addImageCommands },
   { verbs: ["yod"], load: async () => (await import("./yod-command.js")).addYodCommand },
   { verbs: ["noise"], load: async () => (await import("./noise-command.js")).addNoiseCommand },
+  { verbs: ["bench"], load: async () => (await import("./bench-command.js")).addBenchCommand },
   { verbs: ["completion"], load: async () => (await import("./completion-command.js")).addCompletionCommand },
 ];
 

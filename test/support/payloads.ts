@@ -8,20 +8,16 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot } from "../../src/ffi/library.js";
+import { LOAD_ADDRESS, PARAMETER_MAGIC, PARAMETERS_MAX, setParameter } from "../../src/measure/payload.js";
 import type { KernelKind } from "../../src/vmm/options.js";
 
-/** Where flat images are linked to run. */
-export const LOAD_ADDRESS = { flat16: 0x7c00, flat64: 0x10_0000 } as const;
+export { LOAD_ADDRESS, PARAMETER_MAGIC, PARAMETERS_MAX };
 
 /** A test may listen here: a payload writes its exit status (0 is success) before it powers off. */
 export const EXIT_PORT = 0xf4;
 /** Where payloads access ports and memory unless told otherwise: nothing is there. */
 export const SCRATCH_PORT = 0xf0;
 export const SCRATCH_ADDRESS = 0xd000_0000;
-
-/** Parameters stand behind this, 8 bytes each, little-endian. */
-export const PARAMETER_MAGIC = "V3MPARM1";
-export const PARAMETERS_MAX = 6;
 
 interface PayloadInfo {
   readonly file: string;
@@ -91,14 +87,9 @@ export function payloadPath(name: PayloadName): string {
 
 /** Write parameters into an image, which is changed in place. */
 function setParameters(name: string, image: Buffer, names: readonly string[], values: object): void {
-  const magic = image.indexOf(PARAMETER_MAGIC, 0, "latin1");
   for (const [key, value] of Object.entries(values) as [string, number | bigint | undefined][]) {
-    const index = names.indexOf(key);
-    if (index < 0 || magic < 0) {
+    if (value !== undefined && !setParameter(image, names.indexOf(key), value)) {
       throw new TypeError(`payload ${name} has no parameter ${key}: it has ${names.join(", ") || "none"}`);
-    }
-    if (value !== undefined) {
-      image.writeBigUInt64LE(BigInt.asUintN(64, BigInt(value)), magic + PARAMETER_MAGIC.length + 8 * index);
     }
   }
 }

@@ -92,10 +92,17 @@ export function stages(results: string): Stage[] {
     { name: "tsc", argv: ["npx", "--no-install", "tsc", "--noEmit", "-p", "tsconfig.json"] },
     {
       name: "clang-format",
-      argv: ["sh", "-c", "make -s -C native format-check && make -s -C firmware/lwk format-check"],
+      argv: [
+        "sh",
+        "-c",
+        "make -s -C native format-check && make -s -C firmware/lwk format-check && make -s -C src/netbench/program format-check",
+      ],
     },
     machine("intel", "intel", results, limitS, ["test/kvm", "test/nested"]),
-    { name: "clang-tidy", argv: ["make", "--no-print-directory", "-s", "-C", "native", "tidy"] },
+    {
+      name: "clang-tidy",
+      argv: ["sh", "-c", "make -s -C native tidy && make -s -C src/netbench/program tidy"],
+    },
     vitest("unit", ["unit"], results),
     { ...vitest("kvm", ["kvm", "nested"], results), after: ["package-images"] },
     { ...privateNetwork(results), after: ["package-images"] },

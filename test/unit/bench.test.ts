@@ -3,9 +3,9 @@
 import { describe, expect, test } from "vitest";
 import { parseTrace } from "../../bench/boot/trace.js";
 import { guestImage } from "../../bench/exit/guest.js";
-import { rotated, short, summarize } from "../../bench/lib/statistics.js";
 import { plot } from "../../bench/lib/svg.js";
 import { table } from "../../bench/lib/table.js";
+import { rotated, short, summarize } from "../../src/measure/statistics.js";
 import { evaluate } from "../support/c-layout.js";
 
 describe("benchmark results", () => {

@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem } from "node:os";
 import { join } from "node:path";
-import { packageRoot } from "../../src/ffi/library.js";
+import { packageRoot } from "../package-root.js";
 
 export interface Environment {
   readonly date: string;

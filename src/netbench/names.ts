@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Paths, guests and tests by their names on the command line and in results. */
+
+/** Ways between two guests. */
+export const PATHS = ["tap", "vhost", "user", "shm", "rdma", "vfio"] as const;
+export type PathName = (typeof PATHS)[number];
+
+/** `payload`: tiny guests of V3M's own, which need no virtualization hardware. */
+export const GUESTS = ["linux", "lwk", "payload"] as const;
+export type GuestKind = (typeof GUESTS)[number];
+
+/** The same without guests: two processes by shared memory or TCP, and copying within one. */
+export const FLOORS = ["processes", "loopback", "memcpy"] as const;
+export type FloorName = (typeof FLOORS)[number];
+
+/** Round trips one by one; messages one way; messages both ways at once. */
+export const TESTS = ["latency", "stream", "both"] as const;
+export type TestName = (typeof TESTS)[number];
+
+export type WaitMode = "poll" | "interrupt";
+
+export const LABELS: Readonly<Record<PathName | FloorName, string>> = {
+  tap: "tap",
+  vhost: "tap with vhost-net",
+  user: "user (passt)",
+  shm: "shm (VMM-bypass)",
+  rdma: "rdma",
+  vfio: "vfio",
+  processes: "host processes, shared memory",
+  loopback: "host processes, loopback TCP",
+  memcpy: "memcpy",
+};

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The device of a channel as a program of a guest has it: the lightweight kernel's file, or Linux
+ * with stock modules. */
+#ifndef NETBENCH_DEVICE_H
+#define NETBENCH_DEVICE_H
+
+#include "channel.h"
+
+#include <stdbool.h>
+
+enum { REG_ID = 0, REG_PEERS = 1, REG_INTERRUPTS = 2, REG_DOORBELL = 3, REG_STATE = 4 };
+enum { TABLE_BYTES = 4096 };
+
+struct device {
+    volatile uint32_t *registers;
+    uint8_t *window;
+    uint64_t area_bytes;
+    /* Where interrupts are read from, or -1: each read waits for one. */
+    int interrupts;
+    /* Linux: configuration space, by which an interrupt that was taken is let come again; else -1.
+     */
+    int config;
+};
+
+/* Open it; with `waits` also its interrupts. Says on standard error what is missing. */
+bool device_open(struct device *device, bool waits);
+/* Until an interrupt has come: 0 or -errno. */
+int64_t device_wait(const struct device *device);
+
+uint8_t *device_area(const struct device *device, uint32_t peer);
+uint32_t device_state(const struct device *device, uint32_t peer);
+
+#endif

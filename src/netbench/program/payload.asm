@@ -1,0 +1,95 @@
+; SPDX-License-Identifier: Apache-2.0
+; A guest of `v2m bench net`: peer 0 of a channel measures with peer 1, both in ring 3 by the instructions (core.bin) that
+; processes of the host use. The result is left in memory at RESULT, where the host finds it after the end.
+; p0: test, p1: bytes of a message, p2: ticks that it may take (measure.h)
+%define NAME "netbench"
+%include "flat64.inc"
+%include "idt64.inc"
+%include "user64.inc"
+%include "channel.inc"
+HEADER 1, 8, 0
+
+RESULT          equ 0x300000    ; struct result
+CHANNEL         equ 0x320000    ; struct channel
+STACK           equ 0x340000    ; its end
+OUTGOING        equ 0x400000    ; what is sent
+INCOMING        equ 0x800000    ; and received
+MOST            equ 4 << 20
+
+        call    tables_init
+        SET_GATE UD, on_ud
+        call    user_pages
+        mov     ecx, TSS_BYTES - 1
+        call    load_tss
+        call    find
+        mov     rcx, [id]
+        call    area
+        mov     [request.own], rax
+        mov     rcx, [id]
+        xor     ecx, 1
+        call    area
+        mov     [request.theirs], rax
+        mov     rax, [area_bytes]
+        mov     [request.area_bytes], rax
+        mov     rax, [id]
+        xor     eax, 1
+        mov     [request.leads], rax
+        mov     rax, PARAM(0)
+        mov     [request.test], rax
+        mov     rax, PARAM(1)
+        mov     [request.bytes], rax
+        mov     rax, PARAM(2)
+        mov     [request.ticks], rax
+        mov     esi, REGISTERS
+        mov     dword [rsi + REG_STATE], 1
+        mov     rcx, [id]
+        xor     ecx, 1
+        mov     esi, WINDOW
+.absent:
+        pause
+        cmp     dword [rsi + 4 * rcx], 0
+        je      .absent
+        lea     rsi, [user]
+        mov     edi, RFLAGS
+        call    run_user
+        ; The follower has said its last word, which leaves with it: the leader goes first.
+        mov     esi, WINDOW
+        cmp     qword [id], 0
+        je      .leave
+.there: pause
+        cmp     dword [rsi], 0
+        jne     .there
+.leave: mov     esi, REGISTERS
+        mov     dword [rsi + REG_STATE], 0
+        mov     rax, [status]
+        test    rax, rax
+        jz      .good
+        neg     rax
+        PRINT_DEC "netbench: errno ", rax
+        FAIL    "the measurement"
+.good:  PASS
+
+user:   mov     esp, STACK
+        lea     rdi, [request]
+        call    core
+        mov     [status], rax
+        ud2
+
+section .data
+align 64
+core:   incbin  "core.bin"
+align 8
+status: dq      0
+; struct payload (payload.c)
+request:
+.own:   dq      0
+.theirs:
+        dq      0
+.area_bytes:
+        dq      0
+.leads: dq      0
+        dq      CHANNEL, RESULT, MOST
+.test:  dq      0
+.bytes: dq      0
+.ticks: dq      0
+        dq      OUTGOING, INCOMING
