@@ -84,7 +84,7 @@ export const EXCLUSIONS: readonly Exclusion[] = [
   },
   {
     place: "amd",
-    match: /^test\/nested\/conformance.* > Qemu > (?!nic:VLAN|nic:vhost|vsock|hugepages|vfio|matrix|host)/,
+    match: /^test\/nested\/conformance.* > Qemu > (?!nic:VLAN|nic:vhost|vsock|hugepages|matrix|host)/,
     reason: "emulation within emulation takes minutes: only what this computer lacks",
   },
 ];

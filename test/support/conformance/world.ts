@@ -207,7 +207,6 @@ export class World {
       type: this.backend.type,
       boot: await this.linux(LEAN_MODULES),
       nics: this.#nics().filter(({ type }) => type === "VLAN"),
-      vfio: this.can("vfio", "spare-cards") ? [await this.card()] : [],
       ...this.#hugePages(),
       ...this.#vsock(),
     };

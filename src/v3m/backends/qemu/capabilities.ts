@@ -48,7 +48,10 @@ export function capabilities(kind: QemuKind): CapabilityMatrix {
     "nic:vhost": YES,
     pmem: YES,
     shm: no("the channel's device is VMM-HPC's own"),
-    vfio: YES,
+    vfio:
+      kind.accelerator === "kvm"
+        ? YES
+        : no("devices of the host's are for guests that KVM runs: use type Kvm or VMM-HPC"),
     rng: YES,
     balloon: YES,
     vsock: YES,
