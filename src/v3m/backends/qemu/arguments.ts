@@ -76,16 +76,20 @@ async function memory({ memory: ram, pmem, performance }: VmDefinition): Promise
     : [...size, ...numa(performance.numa, ram)];
 }
 
-/** NUMA nodes of the guest, each with its own RAM. */
-function numa(nodes: readonly VmNumaNode[], ram: VmMemory): string[] {
-  return nodes.flatMap(({ cpus, bytes, hostNode = ram.numaNode, distances }, node) => {
+/** NUMA nodes of the guest, each with its own RAM; their distances when all are known. */
+function numa(all: readonly VmNumaNode[], ram: VmMemory): string[] {
+  const nodes = all.flatMap(({ cpus, bytes, hostNode = ram.numaNode }, node) => {
     const own = { ...ram, bytes, ...(hostNode === undefined ? {} : { numaNode: hostNode }) };
+    const vcpus = cpus.map((cpu) => `,cpus=${cpu}`).join("");
     return [
       ...["-object", JSON.stringify(ramBackend(`ram${node}`, own))],
-      ...["-numa", `node,nodeid=${node},memdev=ram${node}${cpus.map((cpu) => `,cpus=${cpu}`).join("")}`],
-      ...distances.flatMap((distance, to) => ["-numa", `dist,src=${node},dst=${to},val=${distance}`]),
+      ...["-numa", `node,nodeid=${node},memdev=ram${node}${vcpus}`],
     ];
   });
+  const distances = all.flatMap((from, src) =>
+    from.distances.flatMap((val, dst) => ["-numa", `dist,src=${src},dst=${dst},val=${val}`]),
+  );
+  return [...nodes, ...distances];
 }
 
 function ramBackend(id: string, ram: VmMemory): Record<string, unknown> {
