@@ -107,6 +107,7 @@ int mpi_finish(MPI_Request *request, MPI_Status *status);
 int mpi_check(const void *buffer, int count, MPI_Datatype type, int rank, int tag, MPI_Comm comm,
               int any);
 
-#define COLLECTIVE 1u /* the context of collective operations */
+#define COLLECTIVE 1u    /* the context of collective operations */
+#define TEST_SLEEP 1000u /* µs that a test may sleep, after many for nothing */
 
 #endif

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+/** hpcc, HPC Challenge: an MPI program of Debian's, unchanged; `make -C bypass tests` builds it with two MPIs. */
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { bypassBuild, run } from "./bypass.js";
+
+/** What of its summary depends on arithmetic and messages alone, not on time. */
+const RESULTS =
+  "CommWorldProcs|HPL_[A-Z][a-z]*norm[1I]|HPL_N|PTRANS_residual|MPIRandomAccess.*Errors|Success";
+const FFT_ERROR = "MPIFFT_maxErr";
+
+/** A shell command that prints them. */
+export const HPCC_RESULTS = `grep -E '^(${RESULTS}|${FFT_ERROR})=' hpccoutf.txt`;
+
+/** For 4 ranks: its own input, but for smaller matrices. */
+export async function hpccInput(): Promise<Buffer> {
+  const own = await readFile(join(bypassBuild("hpcc.source"), "_hpccinf.txt"), "utf8");
+  return Buffer.from(own.replace(/^1000 (?= *Ns)/m, "120  ").replace(/^80 (?= *NBs)/m, "16 "));
+}
+
+export interface HpccResults {
+  /** `HPL_RnormI=5.50671e-14`, … */
+  readonly exact: readonly string[];
+  /** Depends on the C library's sine, too. */
+  readonly fftError: number;
+}
+
+export function hpccResults(text: string): HpccResults {
+  const lines = text.split("\n").filter((line) => /^\w+=/.test(line));
+  const fft = lines.find((line) => line.startsWith(FFT_ERROR));
+  return {
+    exact: lines.filter((line) => line !== fft).sort(),
+    fftError: Number(fft?.split("=")[1]),
+  };
+}
+
+/** The same with stock OpenMPI over TCP, as 4 processes here. */
+export async function hpccWithOpenMpi(): Promise<HpccResults> {
+  const cwd = await mkdtemp(join(tmpdir(), "v3m-hpcc-"));
+  try {
+    await writeFile(join(cwd, "hpccinf.txt"), await hpccInput());
+    const tcp = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "mpi_yield_when_idle", "1"];
+    const alone = ["--mca", "plm", "isolated", "--oversubscribe", "-n", "4"];
+    const env = { OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" };
+    const ran = await run("mpirun.openmpi", [...tcp, ...alone, bypassBuild("hpcc-openmpi")], { cwd, env });
+    if (ran.code !== 0) throw new Error(`mpirun.openmpi: ${ran.code}: ${ran.stdout}${ran.stderr}`);
+    return hpccResults((await run("sh", ["-c", HPCC_RESULTS], { cwd })).stdout);
+  } finally {
+    await rm(cwd, { recursive: true, force: true });
+  }
+}
