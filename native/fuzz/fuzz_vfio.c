@@ -30,7 +30,7 @@ static void run(const struct vfio_rig *rig, const struct step *step)
     const uint32_t bytes = widths[step->kind >> 4 & 3];
     const uint32_t direction = (step->kind & 8) != 0 ? VMMHPC_ACCESS_WRITE : VMMHPC_ACCESS_READ;
     const uint32_t offset = (step->more & 0x80) != 0 ? step->offset : step->offset & ~(bytes - 1);
-    const struct vh_vfio_bar *bar = &rig->vfio->bars[step->kind & 7];
+    const struct vh_vfio_bar *bar = &rig->vfio->bars[(step->kind & 7) % VH_VFIO_BARS];
     switch (step->kind & 7) {
     case 0:
     case 1:

@@ -207,7 +207,7 @@ static bool attached(struct vmmhpc *vm)
 {
     for (uint32_t i = 0; i < VH_CONSOLE_READERS; i++) {
         struct pollfd p = {.fd = of(vm)->readers[i].fd};
-        if (p.fd >= 0 && (poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0)) {
+        if (p.fd >= 0 && (vh_poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0)) {
             return true;
         }
     }

@@ -33,8 +33,7 @@ static const struct vh_seccomp_call calls[] = {
     CALL(futex, ALL),
     CALL(write, ALL),
     CALL(read, S | C | V | I),
-    CALL(ppoll, I),
-    CALL(poll, S | C | I),
+    CALL(ppoll, S | C | I), /* vh_poll() */
 #ifdef __GLIBC__
     CALL(epoll_wait, I),
 #else
@@ -93,8 +92,8 @@ static const struct vh_seccomp_call calls[] = {
     CHECKED(tgkill, S | C | V | I, KICK),
     CALL(rt_sigprocmask, V | I | D), /* also how the C library ends a thread */
     CALL(rt_sigtimedwait, V),
-    CALL(clock_gettime, ALL),               /* where the clock source is none for user space */
-    CALL(restart_syscall, C | V | I | D), /* after SIGCONT */
+    CALL(clock_gettime, ALL),         /* where the clock source is none for user space */
+    CALL(restart_syscall, V | I | D), /* waits with a limit, after SIGCONT */
     CHECKED(prctl, S, FILTER),
     CALL(exit, V | I | D),
     CALL(exit_group, ALL),

@@ -146,7 +146,7 @@ static bool turn(struct vh_monitor *monitor, int timeout_ms)
     fds[VH_CLIENTS + 1] =
         (struct pollfd){.fd = monitor->started ? monitor->listener : -1, .events = POLLIN};
     fds[VH_CLIENTS + 2] = (struct pollfd){.fd = monitor->signal_fd, .events = POLLIN};
-    if (poll(fds, VH_CLIENTS + 3, timeout_ms) < 0) {
+    if (vh_poll(fds, VH_CLIENTS + 3, timeout_ms) < 0) {
         return errno == EINTR;
     }
     eventfd_t count = 0;

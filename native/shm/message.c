@@ -98,7 +98,7 @@ int vh_shm_peek(int fd, struct vh_shm_message *message, int ms)
     struct pollfd ready = {.fd = fd, .events = POLLIN};
     int count = 0;
     do {
-        count = poll(&ready, 1, ms);
+        count = vh_poll(&ready, 1, ms);
     } while (count < 0 && errno == EINTR);
     if (count <= 0) {
         return count < 0 ? errno : ETIMEDOUT;

@@ -50,7 +50,7 @@ static void save_msix(struct vh_msix *msix, struct saved_pci *saved)
     for (uint32_t i = 0; i < msix->count && i < VECTORS_MAX; i++) {
         struct pollfd p = {.fd = msix->vectors[i].fd, .events = POLLIN};
         memcpy(saved->vector[i].entry, msix->table[i], sizeof(saved->vector[i].entry));
-        saved->vector[i].pending = !msix->vectors[i].routed && poll(&p, 1, 0) == 1 ? 1 : 0;
+        saved->vector[i].pending = !msix->vectors[i].routed && vh_poll(&p, 1, 0) == 1 ? 1 : 0;
     }
     (void)pthread_mutex_unlock(&msix->lock);
 }

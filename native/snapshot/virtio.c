@@ -74,7 +74,7 @@ static int32_t drain_blk(struct vh_blk *blk, struct vmmhpc_error *err)
     uint64_t end = vh_now_ns() + DRAIN_MS * 1000000ull;
     while (!blk_is_idle(blk)) {
         struct pollfd p = {.fd = blk->source.fd, .events = POLLIN};
-        (void)poll(&p, 1, 100);
+        (void)vh_poll(&p, 1, 100);
         blk->source.ready(blk->source.opaque, EPOLLIN);
         if (vh_now_ns() > end) {
             return vh_fail(err, VMMHPC_E_TIMEOUT, 0, blk->engine->under_way,

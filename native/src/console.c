@@ -41,7 +41,7 @@ void vh_console_close(struct vmmhpc *vm)
 static bool ready(int fd, short events)
 {
     struct pollfd p = {.fd = fd, .events = events};
-    return poll(&p, 1, 0) == 1 && (p.revents & (events | POLLHUP | POLLERR)) != 0;
+    return vh_poll(&p, 1, 0) == 1 && (p.revents & (events | POLLHUP | POLLERR)) != 0;
 }
 
 static void disconnect_output(struct vmmhpc *vm)

@@ -3,12 +3,14 @@
 #ifndef VH_INTERNAL_H
 #define VH_INTERNAL_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include "vmmhpc.h"
 
@@ -71,5 +73,14 @@ const char *vh_errno_text(int number);
 
 /** Monotonic clock in nanoseconds. */
 uint64_t vh_now_ns(void);
+
+/* poll(), by ppoll(): one that was stopped (SIGSTOP) and goes on is the same call again then, where
+ * poll() needs restart_syscall(), one more call for the monitor's lists. */
+static inline int vh_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+    const struct timespec limit = {.tv_sec = timeout_ms / 1000,
+                                   .tv_nsec = timeout_ms % 1000 * 1000000l};
+    return ppoll(fds, count, timeout_ms < 0 ? NULL : &limit, NULL);
+}
 
 #endif

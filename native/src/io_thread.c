@@ -121,7 +121,7 @@ static void *io_main(void *arg)
         uint32_t count = 2;
         count += told ? 0 : vh_console_poll(vm, fds + count);
         count += send_late_events(vm, fds + count);
-        if (poll(fds, count, -1) < 0 && errno != EINTR) {
+        if (vh_poll(fds, count, -1) < 0 && errno != EINTR) {
             return NULL; /* cannot happen with valid descriptors */
         }
         if ((fds[1].revents & POLLIN) != 0) {
@@ -144,7 +144,7 @@ int32_t vh_io_thread_start(struct vmmhpc *vm, struct vmmhpc_error *err)
 static void drop_deserted(struct vh_event_stream *stream)
 {
     struct pollfd reader = {.fd = stream->fd};
-    if (stream->fd >= 0 && poll(&reader, 1, 0) == 1) {
+    if (stream->fd >= 0 && vh_poll(&reader, 1, 0) == 1) {
         (void)close(stream->fd);
         *stream = (struct vh_event_stream){.fd = -1};
     }

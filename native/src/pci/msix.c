@@ -137,7 +137,7 @@ static uint64_t pending_bits(const struct vh_msix *msix, uint64_t from)
     for (uint32_t i = 0; i < 64 && from + i < msix->count; i++) {
         const struct vh_msix_vector *vector = &msix->vectors[from + i];
         struct pollfd p = {.fd = vector->fd, .events = POLLIN};
-        if (!vector->routed && poll(&p, 1, 0) == 1) {
+        if (!vector->routed && vh_poll(&p, 1, 0) == 1) {
             bits |= 1ull << i;
         }
     }

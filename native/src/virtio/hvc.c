@@ -59,7 +59,7 @@ static void watch(const struct vh_hvc *hvc, struct vh_hvc_end *end, uint32_t eve
 static int ready(const struct vh_hvc_end *end, short events)
 {
     struct pollfd p = {.fd = end->fd, .events = events};
-    return poll(&p, 1, 0) == 1 ? p.revents : 0;
+    return vh_poll(&p, 1, 0) == 1 ? p.revents : 0;
 }
 
 /* Bytes that were taken; 0: not now; negative: the reader has gone. */
