@@ -249,61 +249,115 @@ TEST(shm_wakes_all_that_wait)
     CHECK_EQ(sim_info.shm_waiting, 0);
 }
 
+static const uint16_t calls[] = {
+    SYS_read,   SYS_pread64, SYS_write, SYS_mmap,  SYS_munmap, SYS_mprotect, SYS_madvise,
+    SYS_mremap, SYS_poll,    SYS_ppoll, SYS_fcntl, SYS_dup2,   SYS_pselect6, SYS_openat,
+    SYS_close,  SYS_readv,   SYS_brk,   SYS_fstat, SYS_lseek,  SYS_select,   SYS_pwrite64};
+
+static uint64_t any_fd(void)
+{
+    return 3 + sim_random() % 8;
+}
+
+/* The page that arguments are in, which another call may have unmapped. */
+static void need_page(void)
+{
+    (void)mm_mmap(BASE, 4 * LWK_PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0);
+}
+
+/* A call that may well succeed; false: that kind has none. */
+static bool likely_call(uint32_t tid, uint64_t call)
+{
+    uint64_t window = 0x60000000 + sim_random() % 16 * LWK_PAGE;
+    uint64_t pages = 1 + sim_random() % 16;
+    uint64_t args[6] = {window, pages * LWK_PAGE, RW};
+
+    switch (call) {
+    case SYS_openat:
+        need_page();
+        next_fd = (int64_t)any_fd();
+        (void)open_path("/dev/v3m-shm", sim_random() % 4 == 0 ? O_RDWR | O_NONBLOCK : O_RDWR);
+        return true;
+    case SYS_mmap:
+        args[3] = MAP_SHARED | MAP_FIXED;
+        args[4] = any_fd();
+        args[5] = LWK_PAGE * (sim_random() % 1030);
+        break;
+    case SYS_read:
+        args[0] = any_fd();
+        args[1] = sim_random() % 4 == 0 ? window : BASE + LWK_PAGE;
+        args[2] = sim_random() % 2 == 0 ? 4 : 20;
+        break;
+    case SYS_poll:
+        need_page();
+        (void)poll_set((int64_t)any_fd(), POLLIN);
+        args[0] = BASE + 2 * LWK_PAGE;
+        args[1] = 1;
+        args[2] = sim_random() % 100;
+        break;
+    case SYS_munmap:
+    case SYS_mprotect:
+        break;
+    case SYS_mremap:
+        args[2] = LWK_PAGE * (1 + sim_random() % 16);
+        args[3] = sim_random() % 2;
+        break;
+    default:
+        return false;
+    }
+    (void)sim_call_by(tid, call, args);
+    return true;
+}
+
+static void any_call(uint32_t tid, uint64_t call)
+{
+    uint64_t args[6];
+
+    for (uint32_t n = 0; n < 6; n++) {
+        const uint64_t values[] = {any_fd(),
+                                   0x60000000 + sim_random() % 16 * LWK_PAGE,
+                                   BASE + sim_random() % 64,
+                                   LWK_PAGE * (sim_random() % 8),
+                                   sim_random() % 32,
+                                   MAP_SHARED | MAP_FIXED,
+                                   UINT64_MAX,
+                                   sim_random()};
+        args[n] = values[sim_random() % 8];
+    }
+    (void)sim_call_by(tid, call, args);
+}
+
 /* Any calls with the channel's descriptors and mappings, and interrupts amid them. */
 TEST(shm_survives_anything)
 {
-    static const uint16_t calls[] = {
-        SYS_read,   SYS_pread64, SYS_write, SYS_mmap,   SYS_munmap,   SYS_mprotect, SYS_madvise,
-        SYS_mremap, SYS_poll,    SYS_ppoll, SYS_select, SYS_pselect6, SYS_dup2,     SYS_fcntl,
-        SYS_openat, SYS_close,   SYS_readv, SYS_brk,    SYS_pwrite64, SYS_fstat,    SYS_lseek};
     uint32_t rounds = sim_rounds(30000);
+    uint32_t waited = 0;
 
     start(WINDOW);
     uint64_t free_bytes = mm.phys.bytes;
     for (uint32_t i = 0; i < rounds; i++) {
-        uint32_t tid = 1 + (uint32_t)(sim_random() % 80);
-        uint64_t window = 0x60000000 + sim_random() % 16 * LWK_PAGE;
-        uint64_t values[] = {3 + sim_random() % 8,
-                             window,
-                             BASE + sim_random() % 64,
-                             LWK_PAGE * (sim_random() % 8),
-                             sim_random() % 32,
-                             MAP_SHARED | MAP_FIXED,
-                             UINT64_MAX,
-                             sim_random()};
-        uint64_t args[6];
-        for (uint32_t n = 0; n < 6; n++) {
-            args[n] = values[sim_random() % 8];
-        }
-        if (sim_random() % 8 == 0) {
+        uint32_t tid = 2 + (uint32_t)(sim_random() % 80);
+        uint64_t call = calls[sim_random() % (sizeof(calls) / sizeof(calls[0]))];
+        if (sim_random() % 64 == 0) {
             sim_ring((uint32_t)(sim_random() % LWK_SHM_VECTORS));
         }
         if (sim_reply(tid) == SIM_BLOCKED) {
+            waited++;
             sim_cancel(tid, sim_random() % 2 == 0);
-            continue;
-        }
-        uint64_t call = calls[sim_random() % (sizeof(calls) / sizeof(calls[0]))];
-        if (call == SYS_openat) {
-            next_fd = 3 + (int64_t)(sim_random() % 8);
-            (void)open_channel();
-        } else if (call == SYS_mmap && sim_random() % 2 == 0) {
-            (void)sim_call_by(tid, call,
-                              (const uint64_t[6]){window, LWK_PAGE * (1 + sim_random() % 16), RW,
-                                                  MAP_SHARED | MAP_FIXED, 3 + sim_random() % 8,
-                                                  LWK_PAGE * (sim_random() % 1026)});
-        } else {
-            (void)sim_call_by(tid, call, args);
+        } else if (sim_random() % 2 == 0 || !likely_call(tid, call)) {
+            any_call(tid, call);
         }
         if (i % 256 == 0 && !CHECK(sim_consistent())) {
             return;
         }
     }
-    for (uint32_t tid = 1; tid <= 80; tid++) {
+    for (uint32_t tid = 2; tid <= 81; tid++) {
         if (sim_reply(tid) == SIM_BLOCKED) {
             sim_cancel(tid, false);
         }
         CHECK(sim_reply(tid) != SIM_BLOCKED);
     }
+    CHECK(waited > rounds / 1000);
     CHECK_EQ(sim_info.shm_waiting, 0);
     (void)mm_munmap(LWK_APP_LOW, LWK_APP_HIGH - LWK_APP_LOW);
     CHECK(sim_consistent());
