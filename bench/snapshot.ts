@@ -38,6 +38,7 @@ const SECONDS_PER_ROUND = 240;
 const FORKS = "forks";
 const CLONES = 8;
 const MANY_CLONES = 50;
+const SECONDS_PER_CLONE = 30;
 /** Restoring takes at most this part of QEMU's time, with the larger RAM. */
 const GOAL = 0.25;
 
@@ -60,6 +61,7 @@ interface SnapshotResult {
 }
 
 const options = readOptions(USAGE, [INSIDE, FORKS]);
+const clones = options.flags.has(FORKS) ? MANY_CLONES : CLONES;
 const results = new Results(options.results, "snapshot");
 const say = (text: string) => process.stderr.write(`[bench:snapshot] ${text}\n`);
 const seconds = (since: bigint) => Number(process.hrtime.bigint() - since) / 1e9;
@@ -141,7 +143,6 @@ async function measureHere(): Promise<SnapshotResult> {
       }
     }
     const series = await measureSeries(machine, work, options.rounds, say);
-    const clones = options.flags.has(FORKS) ? MANY_CLONES : CLONES;
     const forks = await measureForks({ ...machine, initrd: networked }, clones, say);
     return {
       schema: "v3m-bench-snapshot/3",
@@ -185,5 +186,6 @@ await runGuestBenchmark(options, results, {
     process.stdout.write(`\n${describe(result)}\n\n${results.path("json")}\n`);
   },
   secondsPerRound: SECONDS_PER_ROUND,
+  secondsOnce: clones * SECONDS_PER_CLONE,
   memoryMiB: 4096,
 });

@@ -54,6 +54,8 @@ export interface GuestBenchmark<R> {
   readonly show: (result: R) => void | Promise<void>;
   /** Of a round in the nested machine, at most. */
   readonly secondsPerRound: number;
+  /** Beside the rounds, where that is more than a few minutes. */
+  readonly secondsOnce?: number;
   /** Of the nested machine, where that is more than usual. */
   readonly memoryMiB?: number;
 }
@@ -80,7 +82,7 @@ export async function runGuestBenchmark<R extends { readonly host: Environment |
   }
   await benchmark.prepare();
   say("in the nested machine: times are an emulator's, ratios and counts are what counts");
-  const limit = 300 + benchmark.secondsPerRound * (options.rounds + 2);
+  const limit = 300 + (benchmark.secondsOnce ?? 0) + benchmark.secondsPerRound * (options.rounds + 2);
   const code = await runNested(results.directory, options.args, limit, benchmark.memoryMiB);
   if (code !== 0) process.exit(code);
   await show({ ...results.readJson<R>(), host: environment() });

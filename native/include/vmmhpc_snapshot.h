@@ -6,7 +6,7 @@
  * A snapshot is a directory with `state` (small, checksummed) and `memory` (guest RAM, with holes
  * for pages of zeroes; one that is based on others has theirs as well). Neither is ever changed
  * once it is there: restored machines map `memory`, and read a page of it when the guest first
- * touches it.
+ * touches it. Where it is compressed, they read all of it.
  *
  * Disks, pmem files, and what the other ends of networks and consoles remember are not part of it.
  */
