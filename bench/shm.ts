@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * `npm run bench:shm`: messages between two guests by a channel, beside two processes of this host by shared memory,
- * both by the same instructions (firmware/payloads/pingpong.inc) in user mode, each on a CPU of its own. Alternated in
- * one run. Where guests' user mode runs natively: on any usable /dev/kvm, but not in an emulated machine.
+ * all by the same instructions (firmware/payloads/pingpong.inc) in user mode, each on a CPU of its own. Alternated in
+ * one run. The processes once with the protection that a channel has, by which each may only read the other's memory,
+ * and once without: on some processors the protection itself costs something. Where guests' user mode runs natively: on any usable /dev/kvm, but not in an emulated machine.
  */
 import { execFileSync } from "node:child_process";
 import { cpus } from "node:os";
@@ -13,7 +14,7 @@ import { Channel, hostFacts, Machine } from "../src/vmm/index.js";
 import { finish, guest } from "../test/support/machines.js";
 import { readOptions } from "./lib/options.js";
 import { Results } from "./lib/results.js";
-import { describe, picture, type Row, type ShmResult } from "./shm/result.js";
+import { describe, type Floor, picture, type Row, type ShmResult } from "./shm/result.js";
 
 const USAGE = `usage: npm run bench:shm -- [--rounds N | --quick] [--results DIR]
   --rounds N     alternated rounds, after one that warms up (default 20)
@@ -56,8 +57,10 @@ async function guests({ data, messages }: Size): Promise<number> {
 }
 
 /** Likewise between two processes. */
-function host({ data, messages }: Size): number {
-  return Number(execFileSync(FLOOR, [CODE, `${messages}`, `${data}`, "0", "1"], { encoding: "utf8" }).trim());
+function processes({ data, messages }: Size, floor: Floor): number {
+  const writes = floor === "protected" ? "own" : "all";
+  const args = [CODE, `${messages}`, `${data}`, writes, "0", "1"];
+  return Number(execFileSync(FLOOR, args, { encoding: "utf8" }).trim());
 }
 
 const options = readOptions(USAGE, []);
@@ -74,23 +77,21 @@ const rows = SIZES.map(({ bytes, messages }) => ({
   bytes,
   messages,
   guests: [] as number[],
+  protected: [] as number[],
   host: [] as number[],
 }));
+const order = ["guests", "protected", "host"] as const;
 for (let round = 0; round <= rounds; round++) {
   for (const [index, size] of SIZES.entries()) {
     const nanoseconds = (ticks: number) => (ticks * 1e6) / tscKHz / size.messages;
-    const measured: Partial<Record<"guests" | "host", number>> = {};
-    for (const who of round % 2 === 0 ? (["guests", "host"] as const) : (["host", "guests"] as const)) {
-      measured[who] = nanoseconds(who === "guests" ? await guests(size) : host(size));
-    }
-    if (round > 0) {
-      rows[index]?.guests.push(measured.guests ?? Number.NaN);
-      rows[index]?.host.push(measured.host ?? Number.NaN);
+    for (const who of round % 2 === 0 ? order : order.toReversed()) {
+      const measured = nanoseconds(who === "guests" ? await guests(size) : processes(size, who));
+      if (round > 0) rows[index]?.[who].push(measured);
     }
   }
 }
 const result: ShmResult = {
-  schema: "v3m-bench-shm/1",
+  schema: "v3m-bench-shm/2",
   machine: environment(),
   rounds,
   tscKHz,

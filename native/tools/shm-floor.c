@@ -3,10 +3,13 @@
  * The floor of `npm run bench:shm`: two processes of the host pass messages by shared memory, by
  * the same instructions as guests do (firmware/payloads/pingpong.inc), each on a CPU of its own.
  *
- *   shm-floor PINGPONG COUNT BYTES [CPU CPU]     prints ticks of the TSC for COUNT messages
+ *   shm-floor PINGPONG COUNT BYTES all|own CPU CPU     prints ticks of the TSC for COUNT messages
+ *
+ * all: each may write both areas; own: its own only, as a peer of a channel.
  */
 #include <fcntl.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,8 +60,9 @@ static void pin(const char *cpu)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4 && argc != 6) {
-        (void)fprintf(stderr, "usage: shm-floor PINGPONG COUNT BYTES [CPU CPU]\n");
+    const bool all = argc == 7 && strcmp(argv[4], "all") == 0;
+    if (argc != 7 || (!all && strcmp(argv[4], "own") != 0)) {
+        (void)fprintf(stderr, "usage: shm-floor PINGPONG COUNT BYTES all|own CPU CPU\n");
         return 2;
     }
     void (*run)(struct work *) = NULL;
@@ -84,12 +88,14 @@ int main(int argc, char **argv)
         return fail("fork");
     }
     const int follow = child == 0 ? 1 : 0;
-    if (argc == 6) {
-        pin(argv[4 + follow]);
+    pin(argv[5 + follow]);
+    uint8_t *theirs = shared + (size_t)(1 - follow) * area;
+    if (!all && mprotect(theirs, area, PROT_READ) != 0) {
+        return fail("protection");
     }
     struct work work = {.messages = strtoull(argv[2], NULL, 10),
                         .own = shared + (size_t)follow * area,
-                        .theirs = shared + (size_t)(1 - follow) * area,
+                        .theirs = theirs,
                         .bytes = bytes,
                         .private_memory = private_memory,
                         .follow = (uint64_t)follow};
