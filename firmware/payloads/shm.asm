@@ -13,13 +13,33 @@
 %include "user64.inc"
 %include "apic64.inc"
 %include "pingpong.inc"
-%include "channel.inc"
 HEADER 0, 1000, 1, 0, 0
 
+ID              equ 0x4106110a
+REGISTERS       equ 0xc0000000
+VECTORS         equ 0xc0010000  ; MSI-X table
+WINDOW          equ 0xc8000000
+TABLE_BYTES     equ 4096
+REG_ID          equ 0x00
+REG_PEERS       equ 0x04
+REG_INTERRUPTS  equ 0x08
+REG_DOORBELL    equ 0x0c
+REG_STATE       equ 0x10
+CONFIG_ADDRESS  equ 0xcf8
+CONFIG_DATA     equ 0xcfc
+CAP_VENDOR      equ 0x09
+CAP_MSIX        equ 0x11
 VECTOR          equ 0x41
 WARM_UP         equ 100
 PRIVATE         equ 0x400000    ; free RAM
 THE_END         equ -1          ; the last message
+
+; CONFIG_WRITE register, value (eax if not given)
+%macro CONFIG_WRITE 2
+        mov     ecx, %1
+        mov     eax, %2
+        call    config_write
+%endmacro
 
         call    tables_init
         SET_GATE UD, on_ud
@@ -29,11 +49,19 @@ THE_END         equ -1          ; the last message
         call    load_tss
         call    lapic_enable
         call    find
-        PRINT_DEC "shm: peer ", [id]
         mov     esi, REGISTERS
+        mov     eax, [rsi + REG_ID]
+        mov     [id], rax
+        PRINT_DEC "shm: peer ", rax
         mov     eax, [rsi + REG_PEERS]
         PRINT_DEC " of ", rax
         PRINT   10
+        ; Where the areas are: behind the table of states.
+        mov     bl, CAP_VENDOR
+        call    capability
+        lea     ecx, [rax + 16]
+        call    config_read
+        mov     [area_bytes], rax
         mov     rcx, [id]
         call    area
         mov     [own], rax
@@ -286,12 +314,79 @@ hostile:
         PRINT   10
         PASS
 
+; Find the device, and put its BARs where all of 4 GiB is mapped. [slot] is its address on the bus.
+find:   mov     ebx, 0x80000800
+.slot:  mov     [slot], ebx
+        xor     ecx, ecx
+        call    config_read
+        cmp     eax, ID
+        je      .found
+        add     ebx, 0x800
+        cmp     ebx, 0x80010000
+        jb      .slot
+        FAIL    "no device"
+.found: CONFIG_WRITE 0x10, REGISTERS
+        CONFIG_WRITE 0x14, 0
+        CONFIG_WRITE 0x18, WINDOW
+        CONFIG_WRITE 0x1c, 0
+        CONFIG_WRITE 0x20, VECTORS
+        CONFIG_WRITE 0x24, 0
+        CONFIG_WRITE 0x04, 6
+        ret
+
+; Offset of the capability bl, in eax and ecx.
+capability:
+        mov     ecx, 0x34
+        call    config_read
+.next:  movzx   ecx, al
+        test    ecx, ecx
+        jz      .none
+        call    config_read
+        cmp     al, bl
+        je      .found
+        shr     eax, 8                  ; the link
+        jmp     .next
+.found: mov     eax, ecx
+        ret
+.none:  FAIL    "no capability"
+
+; Configuration register ecx, a multiple of 4: from eax, into eax. Keep ecx; change edx.
+config_write:
+        push    rax
+        mov     eax, [slot]
+        or      eax, ecx
+        mov     dx, CONFIG_ADDRESS
+        out     dx, eax
+        pop     rax
+        mov     dx, CONFIG_DATA
+        out     dx, eax
+        ret
+config_read:
+        mov     eax, [slot]
+        or      eax, ecx
+        mov     dx, CONFIG_ADDRESS
+        out     dx, eax
+        mov     dx, CONFIG_DATA
+        in      eax, dx
+        ret
+
+; Address of the area of peer rcx, in rax; changes edx.
+area:   mov     rax, [area_bytes]
+        imul    rax, rcx
+        mov     edx, WINDOW + TABLE_BYTES
+        add     rax, rdx
+        ret
+
 section .bss
 alignb 8
+id:     resq 1
 own:    resq 1
 theirs: resq 1
 partner:
         resq 1
+area_bytes:
+        resq 1
 count:  resq 1
 bells:  resq 1
+slot:   resd 1
 section .text
