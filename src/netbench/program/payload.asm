@@ -6,7 +6,8 @@
 %include "flat64.inc"
 %include "idt64.inc"
 %include "user64.inc"
-%include "channel.inc"
+%include "apic64.inc"
+%include "channel64.inc"
 HEADER 1, 8, 0
 
 RESULT          equ 0x300000    ; struct result
@@ -21,9 +22,8 @@ MOST            equ 4 << 20
         call    user_pages
         mov     ecx, TSS_BYTES - 1
         call    load_tss
-        call    find
-        mov     rcx, [id]
-        call    area
+        call    channel_open
+        mov     rax, [own]
         mov     [request.own], rax
         mov     rcx, [id]
         xor     ecx, 1
