@@ -41,7 +41,7 @@ export function addBenchCommand(program: Command, finish: Finish): void {
   const bench = verb(program, {
     name: "bench",
     description: "Measure what guests get of this host: net (networks between guests).",
-    examples: ["v2m bench net --paths tap,vhost,user,shm --out results", "v2m bench net --help"],
+    examples: ["v2m bench net --paths tap,vhost,user,shm --out results", "v2m bench net --sizes 8 --json"],
   });
   verb(bench, {
     name: "net",
