@@ -115,7 +115,7 @@ describe("a function of the host's", () => {
     add({ address: NIC, driver: "vfio-pci", group: "7" });
     await expect(checkVfio(NIC, root)).rejects.toMatchObject({
       code: "E_NO_IOMMU",
-      hint: "sudo modprobe vfio-pci",
+      hint: "sudo modprobe -a vfio-pci vfio_iommu_type1",
     });
     nodes("vfio");
     await expect(checkVfio(NIC, root)).rejects.toMatchObject({ code: "E_NO_IOMMU", errno: "ENOENT" });
