@@ -98,7 +98,7 @@ static bool move_msix(struct vh_vfio *vfio, const uint8_t *device, uint32_t at)
     msix->bar = UINT32_MAX; /* no BAR is all MSI-X's: vh_vfio_bar_access() */
     return trap(vfio, VH_VFIO_TABLE, dword(device + at + 4),
                 (uint64_t)count * VH_MSIX_ENTRY_BYTES) &&
-           trap(vfio, VH_VFIO_PENDING, dword(device + at + 8), (count + 63) / 64 * 8);
+           trap(vfio, VH_VFIO_PENDING, dword(device + at + 8), (uint64_t)(count + 63) / 64 * 8);
 }
 
 /* Bytes of a capability that the guest may see; 0: none. */

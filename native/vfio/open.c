@@ -30,7 +30,7 @@ static bool is_address(const char *address)
     return true;
 }
 
-/* The number of its group; a group without an IOMMU ("noiommu") is none. */
+/* The number of its group. (One without an IOMMU has no device file of this number.) */
 static int32_t find_group(const char *address, unsigned long *group, struct vmmhpc_error *err)
 {
     char path[128];

@@ -64,3 +64,4 @@ export {
 export * from "./stats.js";
 export * from "./stop-info.js";
 export { type UnpackOptions, unpackKernel } from "./unpack.js";
+export { checkVfio, type PciFunction, pciFunction, type VfioOptions } from "./vfio.js";
