@@ -84,7 +84,13 @@ function axes(x: Axis, y: Axis, unit: (value: number) => string): string[] {
       const at = y.at(value).toFixed(1);
       return [
         `<path d="M${left} ${at}H${right}" stroke="#e2e8f0"/>`,
-        svgText(left - 8, Number(at) + 4, unit(value).replace(/\.0+ /, " "), 12, 'text-anchor="end" fill="#64748b"'),
+        svgText(
+          left - 8,
+          Number(at) + 4,
+          unit(value).replace(/\.0+ /, " "),
+          12,
+          'text-anchor="end" fill="#64748b"',
+        ),
       ];
     }),
     svgText((left + right) / 2, bottom + 36, "size of a message", 12, 'text-anchor="middle" fill="#334155"'),
