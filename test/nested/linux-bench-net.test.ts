@@ -9,7 +9,7 @@ import { v2m } from "../support/v2m.js";
 suite("v2m bench net between Linux guests", { needs: ["linux-guest", "root"] }, () => {
   it("by interrupts, shm needs fewer exits a message than tap, vhost and user", async () => {
     const options = ["--paths", "tap,vhost,user,shm,rdma", "--sizes", "8", "--wait", "interrupt"];
-    const effort = ["--duration", `${rounds(300, 3000)}ms`, "--rounds", String(rounds(1, 5))];
+    const effort = ["--duration", `${rounds(1500, 5000)}ms`, "--rounds", String(rounds(1, 5))];
     const { code, stdout, stderr } = await v2m("bench", "net", ...options, ...effort, "--json");
     expect(code, stderr).toBe(0);
     const result = JSON.parse(stdout) as NetBenchResult;
