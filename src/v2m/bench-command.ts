@@ -40,6 +40,7 @@ export function addBenchCommand(program: Command, finish: Finish): void {
   const bench = verb(program, {
     name: "bench",
     description: "Measure what guests get of this host: net (networks between guests).",
+    help: "\nEvery benchmark takes --json.\n",
     examples: ["v2m bench net --paths tap,vhost,user,shm --out results", "v2m bench net --help"],
   });
   verb(bench, {
