@@ -63,12 +63,10 @@ void vh_shm_interrupt(struct vh_shm *shm)
 }
 
 /* The interrupt register. The bus's lock is held. */
-static void set_interrupts(struct vh_shm *shm, uint32_t value)
+static void set_interrupts(struct vh_shm *shm, bool on)
 {
-    const bool on = (value & VH_SHM_INTERRUPTS_ON) != 0;
     (void)pthread_mutex_lock(&shm->lock);
     shm->interrupts = on;
-    shm->taken_by_reading = (value & VH_SHM_INTERRUPTS_TAKEN) != 0;
     shm->pci.msix.held = !on;
     shm->core->msix_control(&shm->pci);
     if (!on) {
@@ -98,7 +96,7 @@ static void write_register(struct vh_shm *shm, uint64_t offset, uint32_t value)
     switch (offset) {
     case VH_SHM_REG_INTERRUPTS:
         (void)pthread_mutex_lock(&bus->lock);
-        set_interrupts(shm, value);
+        set_interrupts(shm, (value & 1) != 0);
         (void)pthread_mutex_unlock(&bus->lock);
         break;
     case VH_SHM_REG_DOORBELL:
@@ -127,8 +125,7 @@ static uint32_t read_register(struct vh_shm *shm, uint64_t offset)
         value = shm->peers;
         break;
     case VH_SHM_REG_INTERRUPTS:
-        value = (shm->interrupts ? VH_SHM_INTERRUPTS_ON : 0) |
-                (shm->taken_by_reading ? VH_SHM_INTERRUPTS_TAKEN : 0);
+        value = shm->interrupts ? 1 : 0;
         break;
     case VH_SHM_REG_STATE:
         value = shm->state;
@@ -171,45 +168,21 @@ static void bar_moved(struct vh_pci_device *device, uint32_t bar, uint64_t gpa)
     (void)pthread_mutex_unlock(&shm->lock);
 }
 
-/* A bit of a byte in configuration space. */
-static void set_bit(struct vh_pci_device *device, uint32_t offset, uint32_t bit, bool on)
-{
-    const uint8_t old = device->config[offset];
-    device->config[offset] = (uint8_t)(on ? old | bit : old & ~bit);
-}
-
-/*
- * INTx that is taken by reading the status: who reads it sees the interrupt, already masked, and it
- * is withdrawn. uio_pci_generic then has nothing to mask, and its user nothing to let come again:
- * two accesses to configuration space less for each interrupt.
- */
 static void config_read(struct vh_pci_device *device, uint32_t offset, uint32_t bytes)
 {
-    struct vh_shm *shm = vh_shm_of(device);
-    if (offset > VH_PCI_STATUS) {
-        return;
-    }
-    (void)pthread_mutex_lock(&shm->lock);
-    const bool taken = shm->taken_by_reading && offset + bytes > VH_PCI_STATUS &&
-                       __atomic_load_n(&device->intx_asserted, __ATOMIC_RELAXED);
-    set_bit(device, VH_PCI_STATUS, VH_PCI_STATUS_INTX, taken);
-    set_bit(device, VH_PCI_COMMAND + 1, VH_PCI_COMMAND_INTX_OFF >> 8, taken || shm->intx_masked);
-    if (taken) {
-        shm->core->intx_set(device, false);
-        watch_bells(shm);
-    }
-    (void)pthread_mutex_unlock(&shm->lock);
+    (void)device;
+    (void)offset;
+    (void)bytes;
 }
 
 /* How the guest wants its interrupts may be another now. */
 static void config_written(struct vh_pci_device *device, uint32_t offset, uint32_t bytes)
 {
     struct vh_shm *shm = vh_shm_of(device);
+    (void)offset;
+    (void)bytes;
     (void)pthread_mutex_lock(&shm->lock);
-    if (offset <= VH_PCI_COMMAND + 1 && offset + bytes > VH_PCI_COMMAND + 1) {
-        shm->intx_masked =
-            (device->config[VH_PCI_COMMAND + 1] & (VH_PCI_COMMAND_INTX_OFF >> 8)) != 0;
-    }
+    shm->intx_masked = (device->config[VH_PCI_COMMAND + 1] & (VH_PCI_COMMAND_INTX_OFF >> 8)) != 0;
     watch_bells(shm);
     (void)pthread_mutex_unlock(&shm->lock);
 }
@@ -220,7 +193,6 @@ static void reset(struct vh_pci_device *device)
     struct vh_shm *shm = vh_shm_of(device);
     (void)pthread_mutex_lock(&shm->lock);
     shm->interrupts = false;
-    shm->taken_by_reading = false;
     shm->intx_masked = false;
     device->msix.held = true;
     shm->state = 0;

@@ -22,14 +22,9 @@ enum { VH_SHM_BAR_REGISTERS = 0, VH_SHM_BAR_MEMORY = 1, VH_SHM_BAR_MSIX = 2 };
 enum {
     VH_SHM_REG_ID = 0x00,
     VH_SHM_REG_PEERS = 0x04,
-    VH_SHM_REG_INTERRUPTS = 0x08, /* VH_SHM_INTERRUPTS_* */
+    VH_SHM_REG_INTERRUPTS = 0x08, /* bit 0: on */
     VH_SHM_REG_DOORBELL = 0x0c,   /* peer << 16 | vector */
     VH_SHM_REG_STATE = 0x10,
-};
-
-enum {
-    VH_SHM_INTERRUPTS_ON = 1,
-    VH_SHM_INTERRUPTS_TAKEN = 2, /* INTx is taken by reading the status in configuration space */
 };
 
 struct vh_shm_other {
@@ -54,9 +49,8 @@ struct vh_shm {
     struct vh_io_source link;
     struct vh_io_source bells[VMMHPC_SHM_VECTORS]; /* MSI-X's descriptors, for INTx */
     struct vh_shm_other others[VMMHPC_SHM_PEERS];
-    bool interrupts;       /* the register */
-    bool taken_by_reading; /* the register: INTx is withdrawn when its status is read */
-    bool intx_masked;      /* in the command register */
+    bool interrupts;  /* the register */
+    bool intx_masked; /* in the command register */
     uint32_t state;
     uint32_t state_sent;
     bool lost; /* the channel has gone */

@@ -42,7 +42,6 @@ export function pathRefusal(path: PathName, guests: GuestKind): string | undefin
   if (path === "shm") return undefined;
   const absent = ABSENT[path];
   if (absent !== undefined) return absent;
-  if (guests === "lwk") return "the lightweight kernel has no TCP";
   if (guests === "payload") return "payload guests have no TCP";
   if (path === "user") return passt();
   return tap() ?? (path === "vhost" ? device("/dev/vhost-net", "vhost_net") : undefined);

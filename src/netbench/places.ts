@@ -42,14 +42,6 @@ export async function openPlaces(plan: Plan, say: (text: string) => void): Promi
       [Symbol.asyncDispose]: NOTHING_LEFT,
     };
   }
-  if (plan.guests === "lwk") {
-    const { lwkPath, MEMORY_MIB } = await import("./lwk.js");
-    return {
-      offers: offersOf(plan, refused, lwkPath),
-      guests: { kind: "lwk", vcpus: 1, memoryMiB: MEMORY_MIB, kernel: null },
-      [Symbol.asyncDispose]: NOTHING_LEFT,
-    };
-  }
   return await linuxPlaces(plan, refused, able, say);
 }
 

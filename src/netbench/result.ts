@@ -22,11 +22,11 @@ export interface Point {
   readonly bytesPerSecond: number;
   /** In either direction, of all pairs. */
   readonly messages: number;
-  /** Of all guests; null where there are none. */
+  /** Of all guests; null where there are none, or too few messages to tell. */
   readonly exitsPerMessage: number | null;
   readonly interruptsPerMessage: number | null;
-  /** Of both sides, for each byte that was sent. */
-  readonly cpuNsPerByte: number;
+  /** Of both sides, for each byte that was sent; null where there were too few messages to tell. */
+  readonly cpuNsPerByte: number | null;
 }
 
 export interface Series {
@@ -91,7 +91,7 @@ export function pointOf(test: TestName, bytes: number, brief: Outcome, long: Out
   const rates = long.samples.map(({ count, ticks, khz }) => (moved(test, count) * khz * 1000) / ticks);
   const total = (outcome: Outcome) => sum(outcome.samples.map((sample) => sample.total));
   const messages = total(long) - total(brief);
-  const cpu = perMessage(brief.cpuNs, long.cpuNs, messages) ?? Number.NaN;
+  const cpu = perMessage(brief.cpuNs, long.cpuNs, messages);
   return {
     latencyNs:
       test === "latency"
@@ -109,7 +109,7 @@ export function pointOf(test: TestName, bytes: number, brief: Outcome, long: Out
     messages: sum(long.samples.map(({ count }) => moved(test, count))),
     exitsPerMessage: perMessage(brief.exits, long.exits, messages),
     interruptsPerMessage: perMessage(brief.interrupts, long.interrupts, messages),
-    cpuNsPerByte: cpu / bytes,
+    cpuNsPerByte: cpu === null ? null : cpu / bytes,
   };
 }
 

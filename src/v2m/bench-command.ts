@@ -13,8 +13,7 @@ processes by shared memory and by loopback TCP, and memcpy.
 Paths: tap (a tap device each, in a bridge), vhost (the same, moved by the host's vhost-net), user
 (passt), shm (a channel of shared memory, past the hypervisor), rdma, vfio. One that cannot be had
 here is skipped, with the reason in table and JSON; if none can, the command fails.
-Guests: linux; lwk (shm only); payload (shm only: tiny guests that need no virtualization hardware,
-and a core each). Where the guests cannot run on this host's KVM, all of it runs in the nested
+Guests: linux; payload (shm only: tiny guests that need no virtualization hardware, and a core each). Where the guests cannot run on this host's KVM, all of it runs in the nested
 machine, floors included: times are an emulator's there, exits are what counts.
 
 With --out: bench-net.json, bench-net.txt, latency.svg, bandwidth.svg, and report.html with all of it.
@@ -41,7 +40,8 @@ export function addBenchCommand(program: Command, finish: Finish): void {
   const bench = verb(program, {
     name: "bench",
     description: "Measure what guests get of this host: net (networks between guests).",
-    examples: ["v2m bench net --paths tap,vhost,user,shm --out results", "v2m bench net --sizes 8 --json"],
+    help: "\nEvery benchmark takes --json.\n",
+    examples: ["v2m bench net --paths tap,vhost,user,shm --out results", "v2m bench net --help"],
   });
   verb(bench, {
     name: "net",
@@ -50,7 +50,7 @@ export function addBenchCommand(program: Command, finish: Finish): void {
     examples: [
       "v2m bench net --guests payload --paths shm --sizes 8,1M --rounds 20",
       "v2m bench net --paths tap,vhost,user,shm --sizes 8,64K --duration 500ms --out results",
-      "v2m bench net --guests lwk --json | jq '.series[] | {id, test, bytes, rounds}'",
+      "v2m bench net --json | jq '.series[] | {id, test, bytes, rounds}'",
     ],
   })
     .option("--paths <list>", PATHS.join(", "), PATHS.join(","))

@@ -148,7 +148,7 @@ static bool open_linux(struct device *d, bool waits)
         errno = ENODEV;
         return complain("no channel (110a:4106)");
     }
-    const int config = open_in(path, "config");
+    d->config = open_in(path, "config");
     d->interrupts = waits ? open_uio(path) : -1;
     if (waits && d->interrupts < 0) {
         return complain("uio_pci_generic");
@@ -157,15 +157,15 @@ static bool open_linux(struct device *d, bool waits)
     /* Not by resource2, which Linux maps uncached: /dev/mem takes the type of the MTRRs,
      * write-back. */
     const int memory = open("/dev/mem", O_RDWR | O_CLOEXEC);
-    if (config < 0 || !config_command(config) || registers < 0 || memory < 0 ||
+    if (d->config < 0 || !config_command(d->config) || registers < 0 || memory < 0 ||
         !window_bar(path, &start, &bytes)) {
         return complain(path);
     }
-    uint32_t at = config_read(config, CAPABILITIES, 1);
-    while (at != 0 && config_read(config, at, 1) != CAP_VENDOR) {
-        at = config_read(config, at + 1, 1);
+    uint32_t at = config_read(d->config, CAPABILITIES, 1);
+    while (at != 0 && config_read(d->config, at, 1) != CAP_VENDOR) {
+        at = config_read(d->config, at + 1, 1);
     }
-    d->area_bytes = config_read(config, at + CAP_AREA, 4);
+    d->area_bytes = config_read(d->config, at + CAP_AREA, 4);
     d->registers = map(registers, REGISTER_BYTES, 0);
     d->window = map(memory, bytes, start);
     return mapped(d) || complain("/dev/mem");
@@ -173,19 +173,23 @@ static bool open_linux(struct device *d, bool waits)
 
 bool device_open(struct device *d, bool waits)
 {
-    *d = (struct device){.interrupts = -1};
+    *d = (struct device){.interrupts = -1, .config = -1};
     const int fd = open(LWK_DEVICE, O_RDWR | O_CLOEXEC);
     if (!(fd >= 0 ? open_lwk(d, fd) : open_linux(d, waits))) {
         return false;
     }
-    /* On Linux taken by the driver's look at the status, so that it need not be let come again. */
-    d->registers[REG_INTERRUPTS] = waits ? INTERRUPTS_ON | INTERRUPTS_TAKEN : 0;
+    d->registers[REG_INTERRUPTS] = waits ? 1 : 0;
     return true;
 }
 
 int64_t device_wait(const struct device *d)
 {
     uint32_t count = 0;
+    /* uio_pci_generic has masked the interrupt that it took. One that came meanwhile is not lost.
+     */
+    if (d->config >= 0 && !config_command(d->config)) {
+        return -errno;
+    }
     const ssize_t n = read(d->interrupts, &count, sizeof(count));
     return n == (ssize_t)sizeof(count) || (n < 0 && errno == EINTR) ? 0 : n < 0 ? -errno : -EIO;
 }

@@ -9,7 +9,6 @@
 #include <stdbool.h>
 
 enum { REG_ID = 0, REG_PEERS = 1, REG_INTERRUPTS = 2, REG_DOORBELL = 3, REG_STATE = 4 };
-enum { INTERRUPTS_ON = 1, INTERRUPTS_TAKEN = 2 };
 enum { TABLE_BYTES = 4096 };
 
 struct device {
