@@ -11,22 +11,22 @@ const RESULTS =
 const FFT_ERROR = "MPIFFT_maxErr";
 
 /** A shell command that prints them. */
-export const HPCC_RESULTS = `grep -E '^(${RESULTS}|${FFT_ERROR})=' hpccoutf.txt`;
+const HPCC_RESULTS = `grep -E '^(${RESULTS}|${FFT_ERROR})=' hpccoutf.txt`;
 
 /** For 4 ranks: its own input, but for smaller matrices. */
-export async function hpccInput(): Promise<Buffer> {
+async function hpccInput(): Promise<Buffer> {
   const own = await readFile(join(bypassBuild("hpcc.source"), "_hpccinf.txt"), "utf8");
   return Buffer.from(own.replace(/^1000 (?= *Ns)/m, "120  ").replace(/^80 (?= *NBs)/m, "16 "));
 }
 
-export interface HpccResults {
+interface HpccResults {
   /** `HPL_RnormI=5.50671e-14`, … */
   readonly exact: readonly string[];
   /** Depends on the C library's sine, too. */
   readonly fftError: number;
 }
 
-export function hpccResults(text: string): HpccResults {
+function hpccResults(text: string): HpccResults {
   const lines = text.split("\n").filter((line) => /^\w+=/.test(line));
   const fft = lines.find((line) => line.startsWith(FFT_ERROR));
   return {
