@@ -5,7 +5,6 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { Channel } from "../../src/vmm/index.js";
 import { bypassBuild } from "../support/bypass.js";
 import { suite } from "../support/capabilities.js";
-import { HPCC_RESULTS, hpccInput, hpccResults, hpccWithOpenMpi } from "../support/hpcc.js";
 import { LinuxGuest } from "../support/linux.js";
 import { suspiciousMessages } from "../support/linux-checks.js";
 
@@ -20,7 +19,6 @@ class Group {
 
   static async boot(peers: number, ...programs: string[]): Promise<Group> {
     const group = new Group(peers);
-    const input = { type: "file", path: "root/hpccinf.txt", data: await hpccInput() } as const;
     const extraFiles = await Promise.all(
       programs.map(async (name) => {
         const data = await readFile(bypassBuild(name));
@@ -28,7 +26,7 @@ class Group {
       }),
     );
     for (let peer = 0; peer < peers; peer++) {
-      const initramfs = { extraFiles: [input, ...extraFiles], modules: ["uio_pci_generic"] };
+      const initramfs = { extraFiles, modules: ["uio_pci_generic"] };
       group.guests.push(await LinuxGuest.boot({ shm: [{ channel: group.#channel, peer }], initramfs }));
     }
     return group;
@@ -52,7 +50,7 @@ const counts = (outputs: readonly { output: string }[], what: string) =>
 suite("MPI programs on four Linux guests", { needs: ["linux-guest"] }, () => {
   let group: Group;
   beforeAll(async () => {
-    group = await Group.boot(4, "mpi_check", "hpcc");
+    group = await Group.boot(4, "mpi_check");
   });
   afterAll(() => group?.dispose());
 
@@ -67,17 +65,6 @@ suite("MPI programs on four Linux guests", { needs: ["linux-guest"] }, () => {
       expect(doorbells[rank]).toBeGreaterThan(0);
       expect(doorbells[rank]).toBeLessThan(sent[rank] ?? 0);
     }
-  });
-
-  it("hpcc, which nobody wrote for V3M, gives the results that it gives with OpenMPI over TCP", async () => {
-    const ran = await group.run("cd /root && hpcc");
-    expect(ran.map(({ code }) => code)).toEqual([0, 0, 0, 0]);
-    const results = hpccResults((await group.guests[0]?.sh(`cd /root && ${HPCC_RESULTS}`)) ?? "");
-    expect(results.exact).toContain("CommWorldProcs=4");
-    expect(results.exact).toContain("Success=1");
-    const others = await hpccWithOpenMpi();
-    expect(results.exact).toEqual(others.exact);
-    for (const { fftError } of [results, others]) expect(fftError).toBeLessThan(1e-14);
   });
 
   it("a program that dies is an error of the others, and they can run another", async () => {

@@ -10,10 +10,10 @@ export function bypassBuild(name: string): string {
 }
 
 export const MPICC = join(packageRoot(), "bypass/bin/v3m-mpicc");
-const MPIRUN = join(packageRoot(), "bypass/bin/v3m-mpirun");
+export const MPIRUN = join(packageRoot(), "bypass/bin/v3m-mpirun");
 
 /** Only against hangs. */
-const HANG_MS = 120_000;
+const HANG_MS = 240_000;
 
 export interface Ran {
   /** The exit code; -1 if it did not end by itself. */

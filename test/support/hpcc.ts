@@ -3,7 +3,7 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { bypassBuild, run } from "./bypass.js";
+import { bypassBuild, MPIRUN, run } from "./bypass.js";
 
 /** What of its summary depends on arithmetic and messages alone, not on time. */
 const RESULTS =
@@ -11,22 +11,22 @@ const RESULTS =
 const FFT_ERROR = "MPIFFT_maxErr";
 
 /** A shell command that prints them. */
-export const HPCC_RESULTS = `grep -E '^(${RESULTS}|${FFT_ERROR})=' hpccoutf.txt`;
+const HPCC_RESULTS = `grep -E '^(${RESULTS}|${FFT_ERROR})=' hpccoutf.txt`;
 
 /** For 4 ranks: its own input, but for smaller matrices. */
-export async function hpccInput(): Promise<Buffer> {
+async function hpccInput(): Promise<Buffer> {
   const own = await readFile(join(bypassBuild("hpcc.source"), "_hpccinf.txt"), "utf8");
   return Buffer.from(own.replace(/^1000 (?= *Ns)/m, "120  ").replace(/^80 (?= *NBs)/m, "16 "));
 }
 
-export interface HpccResults {
+interface HpccResults {
   /** `HPL_RnormI=5.50671e-14`, … */
   readonly exact: readonly string[];
   /** Depends on the C library's sine, too. */
   readonly fftError: number;
 }
 
-export function hpccResults(text: string): HpccResults {
+function hpccResults(text: string): HpccResults {
   const lines = text.split("\n").filter((line) => /^\w+=/.test(line));
   const fft = lines.find((line) => line.startsWith(FFT_ERROR));
   return {
@@ -35,18 +35,29 @@ export function hpccResults(text: string): HpccResults {
   };
 }
 
-/** The same with stock OpenMPI over TCP, as 4 processes here. */
-export async function hpccWithOpenMpi(): Promise<HpccResults> {
+/** Run it as 4 processes of this computer, started by a command that takes the program last. */
+async function hpccHere(launcher: readonly [string, ...string[]], program: string): Promise<HpccResults> {
   const cwd = await mkdtemp(join(tmpdir(), "v3m-hpcc-"));
   try {
     await writeFile(join(cwd, "hpccinf.txt"), await hpccInput());
-    const tcp = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "mpi_yield_when_idle", "1"];
-    const alone = ["--mca", "plm", "isolated", "--oversubscribe", "-n", "4"];
+    const [command, ...args] = launcher;
     const env = { OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" };
-    const ran = await run("mpirun.openmpi", [...tcp, ...alone, bypassBuild("hpcc-openmpi")], { cwd, env });
-    if (ran.code !== 0) throw new Error(`mpirun.openmpi: ${ran.code}: ${ran.stdout}${ran.stderr}`);
+    const ran = await run(command, [...args, bypassBuild(program)], { cwd, env });
+    if (ran.code !== 0) throw new Error(`${command}: ${ran.code}: ${ran.stdout}${ran.stderr}`);
     return hpccResults((await run("sh", ["-c", HPCC_RESULTS], { cwd })).stdout);
   } finally {
     await rm(cwd, { recursive: true, force: true });
   }
+}
+
+/** On libbypass. */
+export function hpccWithBypass(): Promise<HpccResults> {
+  return hpccHere([MPIRUN, "-n", "4"], "hpcc");
+}
+
+/** With stock OpenMPI, over TCP. */
+export function hpccWithOpenMpi(): Promise<HpccResults> {
+  const tcp = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "mpi_yield_when_idle", "1"];
+  const alone = ["--mca", "plm", "isolated", "--oversubscribe", "-n", "4"];
+  return hpccHere(["mpirun.openmpi", ...tcp, ...alone], "hpcc-openmpi");
 }

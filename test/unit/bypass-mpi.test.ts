@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { bypassBuild, MPICC, mpirun, run } from "../support/bypass.js";
+import { hpccWithBypass, hpccWithOpenMpi } from "../support/hpcc.js";
 
 describe("MPI subset", () => {
   it.each([1, 2, 3, 4, 7])("each function does what it should: %i ranks", async (ranks) => {
@@ -30,6 +31,16 @@ describe("MPI subset", () => {
     expect(ran.stdout.match(/^rank [023]: the sender is gone$/gm)).toHaveLength(3);
     expect(ran.code).toBe(3);
   });
+});
+
+describe("hpcc, which nobody wrote for V3M", () => {
+  it("gives the results that it gives with OpenMPI over TCP", async () => {
+    const [own, others] = [await hpccWithBypass(), await hpccWithOpenMpi()];
+    expect(own.exact).toContain("CommWorldProcs=4");
+    expect(own.exact).toContain("Success=1");
+    expect(own.exact).toEqual(others.exact);
+    for (const { fftError } of [own, others]) expect(fftError).toBeLessThan(1e-14);
+  }, 500_000);
 });
 
 describe("v3m-mpicc", () => {
