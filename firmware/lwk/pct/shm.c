@@ -310,7 +310,7 @@ int64_t shm_call(const struct pct_event *event)
     case __NR_ppoll:
         return find_poll(event);
     case __NR_mmap:
-        return shm_has(args[4]) ? map(args) : SHIP;
+        return (args[3] & MAP_ANONYMOUS) == 0 && shm_has(args[4]) ? map(args) : SHIP;
     case __NR_read:
         return shm_has(args[0]) ? call_read(event) : SHIP;
     case __NR_pread64:

@@ -150,6 +150,10 @@ TEST(shm_maps_what_there_is_and_no_more)
     CHECK_EQ(map(fd, 4096, RW, MAP_PRIVATE, 4096), -EINVAL);
     CHECK_EQ(map(fd, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, 4096), -EACCES);
     CHECK_EQ(map(open_path("/dev/v3m-shm", O_RDONLY), 4096, RW, MAP_SHARED, 4096), -EACCES);
+    /* Whatever descriptor stands there, anonymous memory is RAM. */
+    int64_t ram_va = map(fd, 4096, RW, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+    CHECK(sim_memory((uint64_t)ram_va, RW) != NULL);
+    CHECK_EQ(mm_munmap((uint64_t)ram_va, 4096), 0);
     CHECK_EQ(mm_mprotect((uint64_t)window, 8192, PROT_READ | PROT_EXEC), -EACCES);
     CHECK_EQ(mm_mprotect((uint64_t)window, 8192, PROT_NONE), 0);
     CHECK_EQ(mm_mprotect((uint64_t)window, 8192, RW), 0);
