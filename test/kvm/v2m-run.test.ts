@@ -190,21 +190,25 @@ suite("v2m run in a channel", { needs: ["kvm"] }, () => {
 
   it("meets another machine in it; a place that is taken is refused with 1", async () => {
     const both = [peer(0), peer(1)] as const;
-    for (const [id, run] of both.entries()) {
-      await run.saw("peers: here\n");
-      const heard = new RegExp(` ${1 - id}=f[1-9]`);
-      for (let reports = 1; !heard.test(run.stdout); reports++) {
-        run.type("?");
-        await run.saw(new RegExp(`(peers: leaks[^\n]+\n){${reports}}`));
+    try {
+      for (const [id, run] of both.entries()) {
+        await run.saw("peers: here\n");
+        const heard = new RegExp(` ${1 - id}=f[1-9]`);
+        for (let reports = 1; !heard.test(run.stdout); reports++) {
+          run.type("?");
+          await run.saw(new RegExp(`(peers: leaks[^\n]+\n){${reports}}`));
+        }
       }
-    }
-    expect(await peer(0).outcome).toMatchObject({
-      code: 1,
-      stderr: "v2m: peer 0 is there already [E_STATE]\n",
-    });
-    for (const run of both) {
-      run.type("q");
-      expect(await run.outcome).toMatchObject({ code: 0, stderr: "" });
+      expect(await peer(0).outcome).toMatchObject({
+        code: 1,
+        stderr: "v2m: peer 0 is there already [E_STATE]\n",
+      });
+      for (const run of both) {
+        run.type("q");
+        expect(await run.outcome).toMatchObject({ code: 0, stderr: "" });
+      }
+    } finally {
+      for (const run of both) run.child.kill("SIGKILL");
     }
   });
 });
