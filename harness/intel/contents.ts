@@ -19,7 +19,7 @@ const PROGRAMS = `
   cat chmod cp cut date dd df du echo expr false head id ln ls mkdir mkfifo mknod mktemp mv nproc od printf
   readlink realpath rm rmdir seq sha256sum sleep sort stat stty tail tee test timeout touch tr true truncate
   uname uniq wc xargs find grep sed awk mawk gawk diff cmp tar gzip cpio zstd lz4 xz
-  ps kill lscpu dmesg mount umount ip taskset setpriv setsid unshare nsenter chroot kmod modprobe insmod lsmod rmmod
+  ps kill lscpu dmesg mount umount ip taskset setpriv prlimit setsid unshare nsenter chroot kmod modprobe insmod lsmod rmmod
   depmod readelf objdump strace
 `
   .trim()

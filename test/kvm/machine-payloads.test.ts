@@ -176,7 +176,7 @@ suite("payloads", { needs: ["kvm"] }, () => {
   );
 
   it("every payload is run by some test", () => {
-    const elsewhere = ["shm", "echo", "reset", "cpuid", "triple", "busy", "hypercall", "garbage"]; // above, and in other files
+    const elsewhere = ["shm", "peers", "echo", "reset", "cpuid", "triple", "busy", "hypercall", "garbage"]; // above, and in other files
     const covered = new Set([...cases.map(({ name }) => name), ...elsewhere]);
     expect(payloadNames.filter((name) => !covered.has(name))).toEqual([]);
   });

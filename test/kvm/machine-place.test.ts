@@ -10,6 +10,7 @@ import { Machine, type MachineOptions } from "../../src/vmm/index.js";
 import { suite } from "../support/capabilities.js";
 import { busy, finish, guest, nextReset, PATIENCE, run, withRunning } from "../support/machines.js";
 import { MonitorPlace } from "../support/monitors.js";
+import { currentPlace } from "../support/places.js";
 
 /** A CPU that this process may use, the last one. */
 const allowed = () =>
@@ -229,10 +230,11 @@ suite("NUMA nodes", { needs: ["kvm"] }, () => {
     "are in CPUID on AMD, and with a cache for each core in the leaves of caches",
     async () => {
       const cpus = 4;
+      const shown = currentPlace() === "intel" ? 1 : cpus; // there no AP may wait in a loop (see busy())
       const { output } = await run(
         guest(
           "cpuid",
-          { cpus },
+          { cpus: shown },
           {
             ...{ cpus, coresPerSocket: 2, memory: [{ bytes: 16 << 20, node: 1 }] },
             performance: { numa: [{ cpus: [0, 1] }, { cpus: [2, 3] }] },
