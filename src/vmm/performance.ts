@@ -64,6 +64,7 @@ function exits(names: readonly UnexitedInstruction[]): number {
 }
 
 function vcpuNodes(nodes: readonly GuestNode[], cpus: number): number[] {
+  if (nodes.length === 0 || !Number.isInteger(cpus) || cpus < 1 || cpus > 0xffff) return []; // the library refuses such a count
   const of = new Array<number>(cpus).fill(-1);
   nodes.forEach((node, index) => {
     for (const cpu of node.cpus) {
@@ -73,8 +74,8 @@ function vcpuNodes(nodes: readonly GuestNode[], cpus: number): number[] {
     }
   });
   const without = of.indexOf(-1);
-  if (nodes.length > 0 && without !== -1) throw new ArgumentError(`vCPU ${without} is in no NUMA node`);
-  return nodes.length === 0 ? [] : of;
+  if (without !== -1) throw new ArgumentError(`vCPU ${without} is in no NUMA node`);
+  return of;
 }
 
 function memoryNodes(nodes: readonly GuestNode[], memory: MachineOptions["memory"]): number[] {

@@ -432,7 +432,7 @@ suite("what a monitor refuses", { needs: ["kvm"] }, () => {
       const old = ask(head(0, 1));
       expect(old.readUInt16LE(4)).toBe(1);
       expect(old.readInt32LE(16)).toBe(-5);
-      expect(old.toString("latin1")).toContain("speaks version 1.3 of the control protocol, not 0.0");
+      expect(old.toString("latin1")).toContain("speaks version 1.4 of the control protocol, not 0.0");
       expect(ask(head(1, 1, 0)).length).toBe(0);
       expect(ask(Buffer.from("x")).length).toBe(0);
       expect(ask(head(1, 9999)).readInt32LE(16)).toBe(-5);
