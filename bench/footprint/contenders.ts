@@ -18,7 +18,7 @@ export interface Contender {
 
 const release = (name: string) => join(packageRoot(), "native/build/release", name);
 
-/** A monitor in its jail, by the smallest starter: it ends when the machine runs. */
+/** A monitor in its jail, by the smallest starter, which hands on what the console says. */
 export const V3M: Contender = {
   id: "v3m",
   label: "V3M, monitor",

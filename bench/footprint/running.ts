@@ -44,15 +44,10 @@ export class Running {
     }
   }
 
-  /** Started, if it can be. A starter that ends at once has ended when this resolves. */
+  /** On its way; ready() tells whether it started. */
   static async start(contender: Contender, guest: Guest, workshop: Workshop): Promise<Running> {
     const running = new Running(contender, guest, workshop);
-    if (contender.own) {
-      const [code] = (await once(running.#child, "exit")) as [number | null];
-      if (code !== 0) throw new Error(`${contender.label} does not start: ${running.#text}`);
-    } else {
-      await once(running.#child, "spawn");
-    }
+    await once(running.#child, "spawn");
     return running;
   }
 

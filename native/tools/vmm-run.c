@@ -9,7 +9,7 @@
  *
  * With -d the machine is started in a monitor process (MONITOR: path of vmm-hpc), whose files are
  * in DIRECTORY, and is left running; -o: its console's output goes to standard output, from the
- * beginning; -w: parts of the jail to go without (enum vmmhpc_jail_part).
+ * beginning until it ends; -w: parts of the jail to go without (enum vmmhpc_jail_part).
  *
  * Exit status: 0 power-off or started, 1 error before the guest ran, 3 guest crashed.
  */
@@ -146,21 +146,38 @@ static void report_crash(const struct vmmhpc_stop_info *info)
     }
 }
 
+/* All that comes, until the other end is closed or nobody reads it any more. */
+static void copy_out(int fd)
+{
+    char buffer[4096];
+    ssize_t bytes = read(fd, buffer, sizeof(buffer));
+    while (bytes > 0 && write(STDOUT_FILENO, buffer, (size_t)bytes) == bytes) {
+        bytes = read(fd, buffer, sizeof(buffer));
+    }
+}
+
 static int start_monitor(const struct options *o)
 {
     struct vmmhpc_error err = {.size = sizeof(err)};
     struct vmmhpc *vm = NULL;
+    int console = -1;
     int32_t status = vmmhpc_spawn(&o->config, &o->monitor, &vm, &err);
     if (status == VMMHPC_OK) {
         status = vmmhpc_load(vm, &o->boot, &err);
     }
     if (status == VMMHPC_OK && o->output) {
-        status = vmmhpc_console_attach(vm, -1, STDOUT_FILENO, &err);
+        status = vmmhpc_console_open(vm, &console, &err);
     }
     if (status == VMMHPC_OK) {
         status = vmmhpc_start(vm, &err);
     }
     vmmhpc_destroy(vm);
+    if (status == VMMHPC_OK && console >= 0) {
+        copy_out(console);
+    }
+    if (console >= 0) {
+        (void)close(console);
+    }
     if (status != VMMHPC_OK) {
         (void)fprintf(stderr, "vmm-run: %s (%s)\n", err.text, vmmhpc_status_name(err.code));
     }
