@@ -18,6 +18,9 @@ import { allTestFiles, merge, report } from "./table.js";
 
 const RESULTS = "results";
 const TAIL_LINES = 40;
+/** What the summary quotes of the log of a stage that failed. */
+const WHY_LINES = 6;
+const WHY_COLUMNS = 240;
 const PROGRESS_MS = 60_000;
 /** A stage that was told to end gets so long before it is killed. */
 const GRACE_MS = 10_000;
@@ -40,6 +43,17 @@ function logFile(stage: Stage): string {
 
 function tail(stage: Stage, lines: number): string {
   return readFileSync(logFile(stage), "utf8").trimEnd().split("\n").slice(-lines).join("\n");
+}
+
+/** The lines of its log that say what is wrong, or else the last ones. */
+function why(stage: Stage): string {
+  const lines = readFileSync(logFile(stage), "utf8").trimEnd().split("\n");
+  const wrong = lines.filter((line) =>
+    /error|warning:|\*\*\*|killed|terminated|fault|stack dump/i.test(line),
+  );
+  return (wrong.length > 0 ? wrong.slice(-WHY_LINES) : lines.slice(-WHY_LINES))
+    .map((line) => line.slice(0, WHY_COLUMNS))
+    .join("\n");
 }
 
 /** What earlier runs left; other files in the directory are none of our business. */
@@ -114,7 +128,12 @@ async function runAll(all: readonly Stage[]): Promise<void> {
   const one = async (stage: Stage): Promise<void> => {
     const begin = Date.now();
     say(`${stage.name}: started`);
-    const code = await run(stage);
+    let code = await run(stage);
+    if (code !== 0 && stage.results === undefined && interrupted === undefined) {
+      // A download that broke off, or a tool that died: what is wrong with the code fails again.
+      say(`${stage.name}: FAILED (exit code ${code}), once more\n${why(stage)}`);
+      code = await run(stage);
+    }
     const ms = Date.now() - begin;
     outcomes.set(stage.name, { code, ms });
     if (interrupted === undefined) {
@@ -139,7 +158,7 @@ function collect(all: readonly Stage[]): PlaceResults[] {
     const { code, ms } = outcomes.get(stage.name) ?? { code: -1, ms: 0 };
     if (stage.results === undefined) {
       const state = code === 0 ? "passed" : "failed";
-      const note = code === 0 ? {} : { note: `exit code ${code}, see ${logFile(stage)}` };
+      const note = code === 0 ? {} : { note: `exit code ${code}, see ${logFile(stage)}:\n${why(stage)}` };
       records.push({ file: "checks", name: stage.name, state, ms, ...note });
       continue;
     }

@@ -95,13 +95,17 @@ export function stages(results: string): Stage[] {
       argv: [
         "sh",
         "-c",
-        "make -s -C native format-check && make -s -C firmware/lwk format-check && make -s -C src/netbench/program format-check",
+        "make -s -C native format-check && make -s -C firmware/lwk format-check && make -s -C bypass format-check && make -s -C src/netbench/program format-check",
       ],
     },
     machine("intel", "intel", results, limitS, ["test/kvm", "test/nested"]),
     {
       name: "clang-tidy",
-      argv: ["sh", "-c", "make -s -C native tidy && make -s -C src/netbench/program tidy"],
+      argv: [
+        "sh",
+        "-c",
+        "make -s -C native tidy && make -s -C bypass tidy && make -s -C src/netbench/program tidy",
+      ],
     },
     vitest("unit", ["unit"], results),
     { ...vitest("kvm", ["kvm", "nested"], results), after: ["package-images"] },

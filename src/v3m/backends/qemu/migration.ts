@@ -93,10 +93,10 @@ export async function loadState(
   await qmp.execute("migrate-incoming", { uri: `unix:${socket}` });
   const stream = connect(socket);
   const sent = pipeline(createReadStream(file), stream);
-  sent.catch(() => {}); // QEMU says better what is wrong
+  // QEMU says better what is wrong. It knows the end of its stream, and may close the socket before we do.
+  sent.catch(() => {});
   try {
     await completed(qmp, "restoring the machine", options);
-    await sent;
   } finally {
     stream.destroy();
     await rm(socket, { force: true });
