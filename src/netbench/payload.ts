@@ -15,7 +15,8 @@ import { TESTS } from "./names.js";
 import type { Request } from "./plan.js";
 import { limitSeconds, type Sample } from "./program.js";
 
-const AREA_BYTES = 1 << 20;
+/** What both poll is in the common section. */
+const CHANNEL = { peers: 2, areaBytes: 1 << 20, commonBytes: 64 << 10 } as const;
 const MEMORY_BYTES = 16 << 20;
 /** As payload.asm and measure.h have them. */
 const RESULT = { address: 0x30_0000, bytes: 80, magic: 0x3168_636e_6562_746en };
@@ -62,7 +63,7 @@ class PayloadPair {
   }
 
   static async create(kernel: Buffer, pair: number): Promise<PayloadPair> {
-    const channel = Channel.create({ peers: 2, areaBytes: AREA_BYTES });
+    const channel = Channel.create(CHANNEL);
     const cores = cpus().length;
     const make = (peer: number) =>
       Machine.create({

@@ -2,7 +2,7 @@
 /** The result as rows of a table: one for each contender, number of pairs and size. */
 import { short } from "../measure/statistics.js";
 import { LABELS, type TestName } from "./names.js";
-import { medianOf, type NetBenchResult, type Point, ratios, type Series } from "./result.js";
+import { medianOf, type NetBenchResult, type Point, type Ratio, type Series } from "./result.js";
 
 export const HEADING = [
   "path",
@@ -88,12 +88,17 @@ export function skipped(result: NetBenchResult): string[] {
     });
 }
 
-/** `shm` beside the floor. */
+const BESIDE: Readonly<Record<Ratio["floor"], string>> = {
+  protected: "two host processes with the same protection",
+  processes: "two host processes that may write all",
+};
+
+/** `shm` beside the floors. */
 export function verdicts(result: NetBenchResult): string[] {
-  return ratios(result).map(({ what, pairs, ratio, goal }) => {
+  return result.ratios.map(({ what, floor, pairs, ratio, goal }) => {
     const many = pairs === 1 ? "" : `, ${pairs} pairs`;
     const judged = goal === null ? "" : ` (${goal.text}: ${goal.met ? "met" : "MISSED"})`;
-    return `shm, ${what}${many}: ${ratio.toFixed(3)} times two host processes${judged}`;
+    return `shm, ${what}${many}: ${ratio.toFixed(3)} times ${BESIDE[floor]}${judged}`;
   });
 }
 

@@ -43,6 +43,7 @@ async function writeFloorsReport(directory: string): Promise<void> {
     guests: { kind: "payload", vcpus: 1, memoryMiB: 16, kernel: null },
     paths: [],
     series,
+    ratios: [],
   };
   await writeFiles(directory, result, "");
 }
@@ -84,10 +85,15 @@ describe("v2m bench net", () => {
       for (const test of ["latency", "stream", "both"]) {
         expect(measured).toContain(`shm ${test} ${bytes}`);
         expect(measured).toContain(`processes ${test} ${bytes}`);
+        expect(measured).toContain(`protected ${test} ${bytes}`);
         expect(measured).toContain(`loopback ${test} ${bytes}`);
       }
       expect(measured).toContain(`memcpy stream ${bytes}`);
     }
+    expect(result.ratios.map(({ what, floor }) => `${what}, ${floor}`)).toEqual([
+      "latency at 8 B, protected",
+      "latency at 8 B, processes",
+    ]);
     for (const { id, commands, rounds } of result.series) {
       expect(commands.length).toBeGreaterThan(0);
       expect(rounds).toHaveLength(1);

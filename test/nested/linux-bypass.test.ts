@@ -14,7 +14,7 @@ class Group {
   readonly #channel: Channel;
 
   private constructor(peers: number) {
-    this.#channel = Channel.create({ peers, areaBytes: 1 << 20 });
+    this.#channel = Channel.create({ peers, areaBytes: 1 << 20, commonBytes: 8192 });
   }
 
   static async boot(peers: number, ...programs: string[]): Promise<Group> {

@@ -23,17 +23,18 @@ MOST            equ 4 << 20
         mov     ecx, TSS_BYTES - 1
         call    load_tss
         call    channel_open
-        mov     rax, [own]
-        mov     [request.own], rax
-        mov     rcx, [id]
-        xor     ecx, 1
+        xor     ecx, ecx
         call    area
-        mov     [request.theirs], rax
+        mov     [request.areas], rax
         mov     rax, [area_bytes]
         mov     [request.area_bytes], rax
+        mov     rax, [common_bytes]
+        mov     [request.common_bytes], rax
         mov     rax, [id]
+        mov     [request.self], rax
         xor     eax, 1
-        mov     [request.leads], rax
+        mov     [request.partner], rax
+        mov     [request.leads], rax    ; peer 0 does
         mov     rax, PARAM(0)
         mov     [request.test], rax
         mov     rax, PARAM(1)
@@ -82,10 +83,14 @@ align 8
 status: dq      0
 ; struct payload (payload.c)
 request:
-.own:   dq      0
-.theirs:
+        dq      WINDOW + TABLE_BYTES
+.common_bytes:
         dq      0
+.areas: dq      0
 .area_bytes:
+        dq      0
+.self:  dq      0
+.partner:
         dq      0
 .leads: dq      0
         dq      CHANNEL, RESULT, MOST

@@ -6,9 +6,8 @@
 
 /* As payload.asm lays it out. */
 struct payload {
-    void *own;
-    const void *theirs;
-    uint64_t area_bytes;
+    struct channel_window window;
+    uint64_t self, partner; /* peers */
     uint64_t leads;
     struct channel *channel;
     struct result *result;
@@ -20,7 +19,7 @@ int64_t payload_run(const struct payload *p);
 
 __attribute__((section(".text.entry"))) int64_t payload_run(const struct payload *p)
 {
-    channel_init(p->channel, p->own, p->theirs, p->area_bytes);
+    channel_init(p->channel, &p->window, (uint32_t)p->self, (uint32_t)p->partner);
     if (p->leads != 0) {
         return lead(&p->channel->stream, &p->request, p->result);
     }
