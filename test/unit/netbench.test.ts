@@ -367,7 +367,7 @@ describe("plots", () => {
 
   it("show bandwidth one way and both ways", () => {
     const svg = bandwidthPlot(RESULT);
-    expect(svg.match(/<path [^>]*fill="none"/g)).toHaveLength(4);
+    expect(svg.match(/<path [^>]*fill="none"/g)).toHaveLength(6);
     expect(svg).toContain("shm (VMM-bypass), both ways");
   });
 

@@ -68,8 +68,8 @@ describe("v2m refuses with exit code 2", () => {
     ],
     [
       "a channel with hardly anything in common",
-      ["run", ...guest, "--shm", "channel=c,peer=0,common=100"],
-      /--shm common 100: not from 4K/,
+      ["run", ...guest, "--shm", "channel=c,peer=0,common=1K"],
+      /--shm common 1K: not from 4K/,
     ],
     ["a channel seen by a name", ["run", ...guest, "--shm", "channel=c,peer=0,visible-to=b"], /visible-to b/],
     [
