@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define BYTES_MOST (64u << 20)
-#define PAGE 4096u
+#define PAGE UINT64_C(4096)
 #define COMMON_BYTES (16 * PAGE) /* as guests have it */
 
 static bool number(const char *text, uint64_t most, uint64_t *value)
