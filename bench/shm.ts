@@ -2,8 +2,10 @@
 /**
  * `npm run bench:shm`: messages between two guests by a channel, beside two processes of this host by shared memory,
  * all by the same instructions (firmware/payloads/pingpong.inc) in user mode, each on a CPU of its own. Alternated in
- * one run. The processes once with the protection that a channel has, by which each may only read the other's memory,
- * and once without: on some processors the protection itself costs something. Where guests' user mode runs natively: on any usable /dev/kvm, but not in an emulated machine.
+ * one run. The processes once with the protection that a channel has, by which each may only read the other's area, and
+ * once without: on some processors the protection itself costs something. So all of it with the numbers that are polled
+ * in a common section, and with them in areas. Where guests' user mode runs natively: on any usable /dev/kvm, but not in
+ * an emulated machine.
  */
 import { execFileSync } from "node:child_process";
 import { cpus } from "node:os";
@@ -14,7 +16,7 @@ import { Channel, hostFacts, Machine } from "../src/vmm/index.js";
 import { finish, guest } from "../test/support/machines.js";
 import { readOptions } from "./lib/options.js";
 import { Results } from "./lib/results.js";
-import { describe, type Floor, picture, type Row, type ShmResult } from "./shm/result.js";
+import { describe, type Floor, picture, type Row, ratiosOf, type ShmResult } from "./shm/result.js";
 
 const USAGE = `usage: npm run bench:shm -- [--rounds N | --quick] [--results DIR]
   --rounds N     alternated rounds, after one that warms up (default 20)
@@ -32,14 +34,17 @@ const SIZES = [
   { bytes: 8, data: 0, messages: 100_000 },
   { bytes: MIB, data: MIB, messages: 100 },
 ] as const;
-type Size = (typeof SIZES)[number];
+/** Of the section that all may write, in which numbers are. */
+const COMMON = [4096, 0] as const;
+const CASES = COMMON.flatMap((commonBytes) => SIZES.map((size) => ({ ...size, commonBytes })));
+type Case = (typeof CASES)[number];
 
 /** Of each side, as in shm-floor.c: a number and its data, in whole pages. */
 const areaBytes = (data: number) => Math.ceil((64 + data) / 4096) * 4096;
 
 /** Ticks of all messages between two guests. */
-async function guests({ data, messages }: Size): Promise<number> {
-  using channel = Channel.create({ peers: 2, areaBytes: areaBytes(data) });
+async function guests({ data, messages, commonBytes }: Case): Promise<number> {
+  using channel = Channel.create({ peers: 2, areaBytes: areaBytes(data), commonBytes });
   const make = (peer: number) =>
     Machine.create(
       guest(
@@ -57,9 +62,10 @@ async function guests({ data, messages }: Size): Promise<number> {
 }
 
 /** Likewise between two processes. */
-function processes({ data, messages }: Size, floor: Floor): number {
+function processes({ data, messages, commonBytes }: Case, floor: Floor): number {
   const writes = floor === "protected" ? "own" : "all";
-  const args = [CODE, `${messages}`, `${data}`, writes, "0", "1"];
+  const words = commonBytes > 0 ? "common" : "areas";
+  const args = [CODE, `${messages}`, `${data}`, writes, words, "0", "1"];
   return Number(execFileSync(FLOOR, args, { encoding: "utf8" }).trim());
 }
 
@@ -73,29 +79,31 @@ if (cpus().length < 2) {
 }
 const results = new Results(options.results, "shm");
 const tscKHz = Number(hostFacts().tsc_khz);
-const rows = SIZES.map(({ bytes, messages }) => ({
+const rows = CASES.map(({ bytes, messages, commonBytes }) => ({
   bytes,
   messages,
+  commonBytes,
   guests: [] as number[],
   protected: [] as number[],
   host: [] as number[],
 }));
 const order = ["guests", "protected", "host"] as const;
 for (let round = 0; round <= rounds; round++) {
-  for (const [index, size] of SIZES.entries()) {
-    const nanoseconds = (ticks: number) => (ticks * 1e6) / tscKHz / size.messages;
+  for (const [index, one] of CASES.entries()) {
+    const nanoseconds = (ticks: number) => (ticks * 1e6) / tscKHz / one.messages;
     for (const who of round % 2 === 0 ? order : order.toReversed()) {
-      const measured = nanoseconds(who === "guests" ? await guests(size) : processes(size, who));
+      const measured = nanoseconds(who === "guests" ? await guests(one) : processes(one, who));
       if (round > 0) rows[index]?.[who].push(measured);
     }
   }
 }
 const result: ShmResult = {
-  schema: "v3m-bench-shm/2",
+  schema: "v3m-bench-shm/3",
   machine: environment(),
   rounds,
   tscKHz,
   rows: rows satisfies readonly Row[],
+  ratios: rows.map(ratiosOf),
 };
 results.writeJson(result);
 results.writeSvg(picture(result));

@@ -10,6 +10,8 @@ export interface Row {
   readonly bytes: number;
   /** Round trips of each measurement. */
   readonly messages: number;
+  /** Of what all may write, in which the numbers of messages are; 0: they are in areas. */
+  readonly commonBytes: number;
   /** Nanoseconds from one message to the next, there and back: of each round. */
   readonly guests: readonly number[];
   /** Two processes that may write all of the memory. */
@@ -22,12 +24,14 @@ export interface Row {
 export type Floor = "host" | "protected";
 
 export interface ShmResult {
-  readonly schema: "v3m-bench-shm/2";
+  readonly schema: "v3m-bench-shm/3";
   readonly machine: Environment;
   readonly rounds: number;
   /** By which ticks became time. */
   readonly tscKHz: number;
   readonly rows: readonly Row[];
+  /** Of the medians, guests to processes: one for each row. */
+  readonly ratios: readonly Readonly<Record<Floor, number>>[];
 }
 
 /** Latency of 8 bytes at most so many times the host's; bandwidth of 1 MiB at least so much of it. */
@@ -39,9 +43,14 @@ const isBandwidth = ({ bytes }: Row) => bytes > 8;
 const value = (row: Row, nanoseconds: number) =>
   isBandwidth(row) ? (row.bytes * 1000) / nanoseconds : nanoseconds / 2;
 
-export function ratio(row: Row, floor: Floor): number {
+function ratio(row: Row, floor: Floor): number {
   return value(row, summarize(row.guests).median) / value(row, summarize(row[floor]).median);
 }
+
+export const ratiosOf = (row: Row): Record<Floor, number> => ({
+  protected: ratio(row, "protected"),
+  host: ratio(row, "host"),
+});
 
 const met = (row: Row, floor: Floor) =>
   isBandwidth(row) ? ratio(row, floor) >= GOALS.bandwidth : ratio(row, floor) <= GOALS.latency;
@@ -55,6 +64,7 @@ export function describe(result: ShmResult): string {
     const compare = (floor: Floor) => `${ratio(row, floor).toFixed(3)} ${met(row, floor) ? "met" : "MISSED"}`;
     return [
       isBandwidth(row) ? `${row.bytes / 2 ** 20} MiB, MB/s` : `${row.bytes} B, one way, ns`,
+      row.commonBytes > 0 ? "common section" : "areas",
       isBandwidth(row) ? `at least ${GOALS.bandwidth}` : `at most ${GOALS.latency}`,
       show(row.guests),
       show(row.protected),
@@ -64,7 +74,16 @@ export function describe(result: ShmResult): string {
     ];
   });
   return table(
-    ["", "goal", "two guests", "processes, protected", "ratio", "processes, both write all", "ratio"],
+    [
+      "",
+      "numbers in",
+      "goal",
+      "two guests",
+      "processes, protected",
+      "ratio",
+      "processes, both write all",
+      "ratio",
+    ],
     rows,
   );
 }
@@ -73,7 +92,9 @@ export function picture(result: ShmResult): string {
   return plot(
     "Messages by shared memory",
     result.rows.map((row) => ({
-      title: isBandwidth(row) ? "1 MiB messages (more is better)" : "8 bytes, one way (less is better)",
+      title:
+        (isBandwidth(row) ? "1 MiB messages (more is better)" : "8 bytes, one way (less is better)") +
+        (row.commonBytes > 0 ? ", with a common section" : ", areas only"),
       unit: isBandwidth(row) ? "MB/s" : "ns",
       bars: [
         { label: "two guests, shm", values: row.guests.map((n) => value(row, n)), own: true },

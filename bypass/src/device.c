@@ -3,17 +3,17 @@
 
 #include <sys/mman.h>
 
-int32_t device_start(struct device *device, uint64_t area_bytes, int32_t waits)
+int32_t device_start(struct device *device, uint64_t areas, uint64_t area_bytes, int32_t waits)
 {
     struct bypass_window *window = &device->window;
     window->states = (const _Atomic uint32_t *)device->memory;
-    window->areas = device->memory + DEVICE_TABLE_BYTES;
+    window->areas = device->memory + areas;
     window->area_bytes = area_bytes;
     window->id = device->registers[REG_ID];
     window->peers = device->registers[REG_PEERS];
     window->can_wait = waits;
-    if (window->peers > BYPASS_PEERS_MAX || area_bytes > device->bytes ||
-        DEVICE_TABLE_BYTES + window->peers * area_bytes > device->bytes) {
+    if (window->peers > BYPASS_PEERS_MAX || areas < DEVICE_TABLE_BYTES || areas > device->bytes ||
+        area_bytes > device->bytes || window->peers * area_bytes > device->bytes - areas) {
         return BYPASS_E_UNSUPPORTED;
     }
     device->registers[REG_INTERRUPTS] = (uint32_t)waits;

@@ -18,8 +18,9 @@ struct device {
     uint64_t bytes; /* of memory */
 };
 
-/* What is in the window, from what is mapped; interrupts on or off. */
-int32_t device_start(struct device *device, uint64_t area_bytes, int32_t waits);
+/* What is in the window, from what is mapped; interrupts on or off. `areas`: where in the window
+ * they begin. */
+int32_t device_start(struct device *device, uint64_t areas, uint64_t area_bytes, int32_t waits);
 void device_set_state(struct bypass_window *window, uint32_t state);
 void device_ring(struct bypass_window *window, uint32_t peer);
 /* Interrupts off, and what is mapped unmapped. */

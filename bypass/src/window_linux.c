@@ -28,7 +28,9 @@
 #define DEVICES "/sys/bus/pci/devices"
 #define DRIVER "/sys/bus/pci/drivers/uio_pci_generic/new_id"
 
-enum { COMMAND = 4, COMMAND_MEMORY = 2, CAPABILITIES = 0x34, VENDOR_SPECIFIC = 9, AREA_SIZE = 16 };
+enum { COMMAND = 4, COMMAND_MEMORY = 2, CAPABILITIES = 0x34, VENDOR_SPECIFIC = 9 };
+/* In the vendor-specific capability: what all may write, and each area; 64 bits. */
+enum { COMMON_SIZE = 8, AREA_SIZE = 16 };
 
 struct linux_window {
     struct device device; /* first */
@@ -158,13 +160,14 @@ static void *map(int fd, uint64_t bytes, uint64_t offset)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-static uint64_t area_bytes(const struct linux_window *linux_window)
+/* A number of the vendor-specific capability's, or 0. */
+static uint64_t size_of(const struct linux_window *linux_window, uint32_t what)
 {
     uint32_t at = config_read(linux_window, CAPABILITIES, 1);
     for (int hops = 0; at != 0 && hops < 48; hops++) {
         if (config_read(linux_window, at, 1) == VENDOR_SPECIFIC) {
-            return config_read(linux_window, at + AREA_SIZE, 4) |
-                   (uint64_t)config_read(linux_window, at + AREA_SIZE + 4, 4) << 32;
+            return config_read(linux_window, at + what, 4) |
+                   (uint64_t)config_read(linux_window, at + what + 4, 4) << 32;
         }
         at = config_read(linux_window, at + 1, 1);
     }
@@ -282,7 +285,8 @@ static int32_t open_device(struct linux_window *linux_window, int32_t waits)
     if (device->registers == NULL || device->memory == NULL) {
         return BYPASS_E_SYSTEM;
     }
-    code = device_start(device, area_bytes(linux_window), waits);
+    code = device_start(device, DEVICE_TABLE_BYTES + size_of(linux_window, COMMON_SIZE),
+                        size_of(linux_window, AREA_SIZE), waits);
     return code == BYPASS_OK ? set_guard(linux_window) : code;
 }
 

@@ -62,7 +62,9 @@ static int32_t open_device(struct lwk_window *lwk, int32_t waits)
     if (lwk->device.registers == NULL || lwk->device.memory == NULL) {
         return BYPASS_E_SYSTEM;
     }
-    return device_start(&lwk->device, sizes[1], waits);
+    /* Its memory ends with the last area. */
+    const uint64_t areas = sizes[0] - lwk->device.registers[REG_PEERS] * sizes[1];
+    return device_start(&lwk->device, areas, sizes[1], waits);
 }
 
 int32_t bypass_window_lwk(int32_t waits, struct bypass_window **out)

@@ -389,7 +389,7 @@ trespass:
 user_trespass:
         mov     r8, [area_bytes]
         imul    r8, [peers]
-        add     r8, TABLE_BYTES         ; bytes of the window
+        add     r8, TABLE_BYTES         ; bytes of the window, which has no common section
         mov     ecx, WRITES
 .write: call    random
         xor     edx, edx

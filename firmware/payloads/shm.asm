@@ -4,7 +4,7 @@
 ; p0: mode: 0 by memory; 1 peer 0 also rings its partner's doorbell, who sleeps until then (MSI-X);
 ;     2 writes into what it may not write, and all over the registers; 3 measures: pingpong.inc
 ; p1: messages, p2: partner of peer 0
-; p4: bytes of data with each message of mode 3
+; p4: bytes of data with each message of mode 3, whose numbers are in the common section if there is one
 ; p3: address of three quadwords, or 0: after 100 messages more wait for the first, then set the second
 ;     when all is done and wait for the third, all without an exit
 %define NAME "shm"
@@ -20,6 +20,7 @@ VECTOR          equ 0x41
 WARM_UP         equ 100
 PRIVATE         equ 0x400000    ; free RAM
 THE_END         equ -1          ; the last message
+DATA            equ 64          ; of mode 3, in an area: behind the line that may have the number
 
         call    tables_init
         SET_GATE UD, on_ud
@@ -191,8 +192,16 @@ on_bell:
 measure:
         call    arrive
         call    await_partner
-        mov     r8, [own]
-        mov     r9, [theirs]
+        mov     rcx, [id]
+        call    word_of
+        mov     r8, rax
+        mov     rcx, [partner]
+        call    word_of
+        mov     r9, rax
+        mov     rbx, [own]
+        add     rbx, DATA
+        mov     rbp, [theirs]
+        add     rbp, DATA
         mov     r10, PARAM(4)
         mov     r11d, PRIVATE
         mov     r12d, [id]

@@ -18,6 +18,7 @@
 
 #define STEP ((size_t)8)
 #define AREA VH_PAGE
+#define COMMON (2 * VH_PAGE)
 #define PEERS 4u
 #define ID 1u
 
@@ -50,10 +51,11 @@ static struct rig rig_new(void)
                                            .type = VH_SHM_WELCOME,
                                            .peer = ID,
                                            .peers = PEERS,
-                                           .area_bytes = AREA};
-    int own[2] = {memory_new(VH_SHM_TABLE_BYTES), memory_new(AREA)};
-    MUST(vh_shm_send(ends[1], &welcome, own, 2) == 0);
-    vh_shm_close(own, 2);
+                                           .area_bytes = AREA,
+                                           .common_bytes = COMMON};
+    int own[3] = {memory_new(VH_SHM_TABLE_BYTES), memory_new(AREA), memory_new(COMMON)};
+    MUST(vh_shm_send(ends[1], &welcome, own, 3) == 0);
+    vh_shm_close(own, 3);
     const struct vmmhpc_shm config = {.size = sizeof(config), .fd = ends[0]};
     MUST(vmmhpc_add_shm(rig.vm, &config, NULL, NULL) == VMMHPC_OK);
     (void)close(ends[0]);
@@ -139,13 +141,16 @@ static void check(struct rig *rig)
     struct vh_shm *shm = vh_shm_of(rig->vm->pci.devices[1]);
     MUST(machine_rig_mmio(rig->vm, VH_ECAM_GPA + 0x8000, 4, VMMHPC_ACCESS_READ, 0) ==
          VH_SHM_VENDOR_DEVICE);
-    MUST(shm->id == ID && shm->peers == PEERS && shm->area_bytes == AREA);
+    MUST(shm->id == ID && shm->peers == PEERS && shm->area_bytes == AREA &&
+         shm->common_bytes == COMMON);
     MUST(!shm->others[ID].present);
     for (uint32_t i = 0; i < PEERS; i++) {
         MUST(i == ID || !shm->lost || !shm->others[i].present);
         (void)*(volatile uint8_t *)(shm->window + vh_shm_area(shm, i)); /* all of it can be read */
     }
     *(volatile uint8_t *)(shm->window + vh_shm_area(shm, ID)) = 1;
+    *(volatile uint8_t *)(shm->window + vh_shm_area(shm, 0) - 1) =
+        1; /* the common section's last */
     uint8_t first = 0;
     MUST(pread(rig->memory, &first, 1, 0) == 1 && first == 0);
 }

@@ -2,7 +2,8 @@
 /*
  * libvmmhpc-shm: the VMM-bypass channel. Up to 64 machines (peers) see one window of shared memory,
  * in which each writes an area of its own and reads those of the others that let it, and ring each
- * other's doorbells. docs/reference/shm.md has the device as a guest sees it.
+ * other's doorbells. All may write a common section, where there is one. docs/reference/shm.md has
+ * the device as a guest sees it.
  *
  * A channel is a server that hands out memory and doorbells, and keeps the table of peers' states:
  * a thread of this process (vmmhpc_channel_create()), or the program v3m-channel for machines in
@@ -18,14 +19,18 @@ extern "C" {
 #endif
 
 #define VMMHPC_SHM_PEERS 64u
-#define VMMHPC_SHM_VECTORS 4u            /* doorbells of each peer */
-#define VMMHPC_SHM_AREA_MAX (1ull << 30) /* bytes */
+#define VMMHPC_SHM_VECTORS 4u              /* doorbells of each peer */
+#define VMMHPC_SHM_AREA_MAX (1ull << 30)   /* bytes */
+#define VMMHPC_SHM_COMMON_MAX (1ull << 30) /* bytes */
 
 /** What all peers of a channel agree on. */
 struct vmmhpc_channel_config {
     uint32_t size;       /* sizeof(struct vmmhpc_channel_config) */
     uint32_t peers;      /* 2 ... VMMHPC_SHM_PEERS: their ids are 0 ... peers - 1 */
     uint64_t area_bytes; /* of each: a multiple of 4096, at most VMMHPC_SHM_AREA_MAX */
+    /** What every peer may read and write, whoever may see whose area: 0 (there is none) or a
+     *  multiple of 4096, at most VMMHPC_SHM_COMMON_MAX. */
+    uint64_t common_bytes;
 };
 
 struct vmmhpc_channel;

@@ -93,6 +93,7 @@ int32_t vh_shm_ask(int fd, const struct vmmhpc_channel_config *config,
     if (config != NULL) {
         message.peers = config->peers;
         message.area_bytes = config->area_bytes;
+        message.common_bytes = config->common_bytes;
     }
     int failed = vh_shm_send(fd, &message, NULL, 0);
     if (failed == 0) {

@@ -225,8 +225,10 @@ static const struct vh_pci_ops ops = {.bar_access = bar_access,
 
 /* ------------------------------------------------------------------ adding it */
 
-/* The place that the starter took: what the server said of it is still to be read. */
-static int32_t take_place(struct vh_shm *shm, int *area_fd, struct vmmhpc_error *err)
+/* The place that the starter took: what the server said of it is still to be read. *common_fd is
+ * -1 where there is no common section. */
+static int32_t take_place(struct vh_shm *shm, int *area_fd, int *common_fd,
+                          struct vmmhpc_error *err)
 {
     struct vh_shm_message message = {0};
     int fds[VH_SHM_FDS];
@@ -235,9 +237,12 @@ static int32_t take_place(struct vh_shm *shm, int *area_fd, struct vmmhpc_error 
     if (failed == 0) {
         failed = vh_shm_receive(shm->link.fd, &message, fds, &count);
     }
-    const struct vmmhpc_channel_config config = {
-        .size = sizeof(config), .peers = message.peers, .area_bytes = message.area_bytes};
-    if (failed != 0 || message.type != VH_SHM_WELCOME || count != 2 ||
+    const struct vmmhpc_channel_config config = {.size = sizeof(config),
+                                                 .peers = message.peers,
+                                                 .area_bytes = message.area_bytes,
+                                                 .common_bytes = message.common_bytes};
+    if (failed != 0 || message.type != VH_SHM_WELCOME ||
+        count != (message.common_bytes == 0 ? 2u : 3u) ||
         vh_shm_check(&config, NULL) != VMMHPC_OK || message.peer >= message.peers) {
         vh_shm_close(fds, count);
         return vh_fail(err, VMMHPC_E_INVALID, failed == 0 ? EBADMSG : failed,
@@ -247,8 +252,10 @@ static int32_t take_place(struct vh_shm *shm, int *area_fd, struct vmmhpc_error 
     shm->id = message.peer;
     shm->peers = message.peers;
     shm->area_bytes = message.area_bytes;
+    shm->common_bytes = message.common_bytes;
     shm->table_fd = fds[0];
     *area_fd = fds[1];
+    *common_fd = count == 3 ? fds[2] : -1;
     return VMMHPC_OK;
 }
 
@@ -263,7 +270,7 @@ static bool add_capability(struct vh_shm *shm)
     uint8_t *capability = shm->pci.config + at;
     capability[2] = CAPABILITY_BYTES;
     memcpy(capability + 4, &table_bytes, sizeof(table_bytes));
-    memset(capability + 8, 0, 8); /* nothing that all may write */
+    memcpy(capability + 8, &shm->common_bytes, sizeof(shm->common_bytes));
     memcpy(capability + 16, &shm->area_bytes, sizeof(shm->area_bytes));
     return true;
 }
@@ -295,10 +302,12 @@ static int32_t connect_device(struct vmmhpc *vm, struct vh_shm *shm, struct vmmh
 static int32_t new_device(struct vh_shm *shm, struct vmmhpc_error *err)
 {
     int area_fd = -1;
-    int32_t status = take_place(shm, &area_fd, err);
+    int common_fd = -1;
+    int32_t status = take_place(shm, &area_fd, &common_fd, err);
     if (status == VMMHPC_OK) {
-        status = vh_shm_window_new(shm, area_fd, err);
+        status = vh_shm_window_new(shm, area_fd, common_fd, err);
         vh_shm_close(&area_fd, 1);
+        vh_shm_close(&common_fd, 1);
     }
     shm->pci.ops = &ops;
     shm->pci.vendor_device = VH_SHM_VENDOR_DEVICE;

@@ -18,6 +18,10 @@
 /* BARs by their number here; they are of 64 bits: registers 0x10, 0x18, 0x20. */
 enum { VH_SHM_BAR_REGISTERS = 0, VH_SHM_BAR_MEMORY = 1, VH_SHM_BAR_MSIX = 2 };
 
+/* What is handed to KVM: the table, the common section, areas before ours, ours, what lies behind.
+ */
+#define VH_SHM_PARTS 5u
+
 /* In the first BAR; 32 bits, aligned. */
 enum {
     VH_SHM_REG_ID = 0x00,
@@ -39,13 +43,13 @@ struct vh_shm {
     uint32_t id;
     uint32_t peers;
     uint64_t area_bytes;
+    uint64_t common_bytes;
     int table_fd;
     /* Address space as large as the BAR. What of it is nobody's reads as zero. */
     uint8_t *window;
     uint64_t window_bytes;
-    /* What is handed to KVM: what lies before our area, our area, what lies behind it. */
-    bool slots[3];
-    uint64_t gpa[2]; /* of the first two BARs, or VH_PCI_NOWHERE */
+    bool slots[VH_SHM_PARTS]; /* what of it KVM has */
+    uint64_t gpa[2];          /* of the first two BARs, or VH_PCI_NOWHERE */
     struct vh_io_source link;
     struct vh_io_source bells[VMMHPC_SHM_VECTORS]; /* MSI-X's descriptors, for INTx */
     struct vh_shm_other others[VMMHPC_SHM_PEERS];
@@ -64,13 +68,14 @@ static inline struct vh_shm *vh_shm_of(struct vh_pci_device *device)
 /** Where in the window a peer's area is. */
 static inline uint64_t vh_shm_area(const struct vh_shm *shm, uint32_t peer)
 {
-    return VH_SHM_TABLE_BYTES + shm->area_bytes * peer;
+    return VH_SHM_TABLE_BYTES + shm->common_bytes + shm->area_bytes * peer;
 }
 
 /* window.c: memory, and doorbells of others. All under the device's lock. */
 
-/** Reserve the window, with the table and the peer's own area in it. */
-int32_t vh_shm_window_new(struct vh_shm *shm, int area_fd, struct vmmhpc_error *err);
+/** Reserve the window, with the table, the common section (-1: none) and the peer's own area in it.
+ */
+int32_t vh_shm_window_new(struct vh_shm *shm, int area_fd, int common_fd, struct vmmhpc_error *err);
 void vh_shm_window_free(struct vh_shm *shm);
 /** Put a peer's area into the window; fd -1: nothing. */
 void vh_shm_window_put(struct vh_shm *shm, uint32_t peer, int fd);

@@ -2,7 +2,7 @@
 /*
  * v3m-channel: serves a channel to machines of several processes.
  *
- *   v3m-channel --dir DIR --peers N --area BYTES [--linger MS]
+ *   v3m-channel --dir DIR --peers N --area BYTES [--common BYTES] [--linger MS]
  *
  * Listens on DIR/socket, with DIR/lock locked. Ends when nobody was connected for so long (2 s
  * unless told otherwise), and at once with status 0 where another one serves that directory.
@@ -57,6 +57,8 @@ static bool parse(int argc, char **argv, struct options *options)
             options->config.peers = (uint32_t)value;
         } else if (strcmp(argv[i], "--area") == 0) {
             options->config.area_bytes = value;
+        } else if (strcmp(argv[i], "--common") == 0) {
+            options->config.common_bytes = value;
         } else if (strcmp(argv[i], "--linger") == 0) {
             options->linger_ms = (int)value;
         } else {
@@ -99,8 +101,8 @@ int main(int argc, char **argv)
     struct vh_shm_server *server = NULL;
     bool taken = false;
     if (!parse(argc, argv, &options)) {
-        (void)fprintf(stderr,
-                      "usage: v3m-channel --dir DIR --peers N --area BYTES [--linger MS]\n");
+        (void)fprintf(stderr, "usage: v3m-channel --dir DIR --peers N --area BYTES "
+                              "[--common BYTES] [--linger MS]\n");
         return 2;
     }
     (void)signal(SIGHUP, SIG_IGN);

@@ -126,5 +126,9 @@ int32_t vh_shm_check(const struct vmmhpc_channel_config *config, struct vmmhpc_e
         return vh_fail(err, VMMHPC_E_INVALID, 0, config->area_bytes,
                        "a peer's area is a multiple of 4 KiB, up to 1 GiB");
     }
+    if (config->common_bytes % VH_PAGE != 0 || config->common_bytes > VMMHPC_SHM_COMMON_MAX) {
+        return vh_fail(err, VMMHPC_E_INVALID, 0, config->common_bytes,
+                       "a channel's common section is a multiple of 4 KiB, up to 1 GiB");
+    }
     return VMMHPC_OK;
 }

@@ -4,8 +4,6 @@
  * for a peer: what one has not been told yet is a bit in its masks, until its socket takes it.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/memfd.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,13 +14,7 @@
 
 #include "shm.h"
 
-#ifndef F_SEAL_FUTURE_WRITE
-#define F_SEAL_FUTURE_WRITE 0x0010
-#endif
-
 #define CLIENTS_MAX (VMMHPC_SHM_PEERS + 32u)
-#define SEALS_SIZE (F_SEAL_SHRINK | F_SEAL_GROW)
-#define SEALS_READ_ONLY (F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 
 struct client {
     int fd; /* -1: none */
@@ -41,21 +33,19 @@ struct vh_shm_server {
     struct vmmhpc_channel_config config;
     int table_fd;
     uint32_t *table;
+    int common_fd; /* -1: none */
     struct client clients[CLIENTS_MAX];
     struct client *peers[VMMHPC_SHM_PEERS];
 };
 
-/* Shared memory of a fixed size. */
-static int new_memory(const char *name, uint64_t bytes)
+/* What all may write, if that was asked for. */
+static bool new_common(struct vh_shm_server *server)
 {
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd >= 0 && (ftruncate(fd, (off_t)bytes) != 0 || fcntl(fd, F_ADD_SEALS, SEALS_SIZE) != 0)) {
-        int failed = errno;
-        (void)close(fd);
-        errno = failed;
-        return -1;
+    if (server->config.common_bytes == 0) {
+        return true;
     }
-    return fd;
+    server->common_fd = vh_shm_memory("shm-common", server->config.common_bytes);
+    return server->common_fd >= 0 && vh_shm_seal(server->common_fd, false);
 }
 
 int32_t vh_shm_server_new(const struct vmmhpc_channel_config *config, struct vh_shm_server **out,
@@ -73,11 +63,12 @@ int32_t vh_shm_server_new(const struct vmmhpc_channel_config *config, struct vh_
     for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
         server->clients[i].fd = -1;
     }
-    server->table_fd = new_memory("shm-states", VH_SHM_TABLE_BYTES);
+    server->common_fd = -1;
+    server->table_fd = vh_shm_memory("shm-states", VH_SHM_TABLE_BYTES);
     void *table = server->table_fd < 0 ? MAP_FAILED
                                        : mmap(NULL, VH_SHM_TABLE_BYTES, PROT_READ | PROT_WRITE,
                                               MAP_SHARED, server->table_fd, 0);
-    if (table == MAP_FAILED || fcntl(server->table_fd, F_ADD_SEALS, SEALS_READ_ONLY) != 0) {
+    if (table == MAP_FAILED || !vh_shm_seal(server->table_fd, true)) {
         int failed = errno;
         vh_shm_server_free(server);
         return vh_fail(err, failed == EINVAL ? VMMHPC_E_UNSUPPORTED : VMMHPC_E_NO_MEMORY, failed, 0,
@@ -85,6 +76,12 @@ int32_t vh_shm_server_new(const struct vmmhpc_channel_config *config, struct vh_
                        vh_errno_text(failed));
     }
     server->table = table;
+    if (!new_common(server)) {
+        int failed = errno;
+        vh_shm_server_free(server);
+        return vh_fail(err, VMMHPC_E_NO_MEMORY, failed, config->common_bytes,
+                       "no memory for a channel's common section: %s", vh_errno_text(failed));
+    }
     *out = server;
     return VMMHPC_OK;
 }
@@ -154,9 +151,8 @@ void vh_shm_server_free(struct vh_shm_server *server)
     if (server->table != NULL) {
         (void)munmap(server->table, VH_SHM_TABLE_BYTES);
     }
-    if (server->table_fd >= 0) {
-        (void)close(server->table_fd);
-    }
+    vh_shm_close(&server->table_fd, 1);
+    vh_shm_close(&server->common_fd, 1);
     free(server);
 }
 
@@ -196,11 +192,14 @@ static bool join(struct vh_shm_server *server, struct client *client,
         return false;
     }
     if (message->peers != 0 &&
-        (message->peers != config->peers || message->area_bytes != config->area_bytes)) {
+        (message->peers != config->peers || message->area_bytes != config->area_bytes ||
+         message->common_bytes != config->common_bytes)) {
         refuse(client, VMMHPC_E_INVALID,
-               "the channel has %u peers with %llu bytes each, not %u with %llu", config->peers,
-               (unsigned long long)config->area_bytes, message->peers,
-               (unsigned long long)message->area_bytes);
+               "the channel has %u peers with %llu bytes each and %llu in common, not %u with %llu "
+               "and %llu",
+               config->peers, (unsigned long long)config->area_bytes,
+               (unsigned long long)config->common_bytes, message->peers,
+               (unsigned long long)message->area_bytes, (unsigned long long)message->common_bytes);
         return false;
     }
     if (message->peer >= config->peers) {
@@ -212,7 +211,7 @@ static bool join(struct vh_shm_server *server, struct client *client,
         refuse(client, VMMHPC_E_STATE, "peer %u is there already", message->peer);
         return false;
     }
-    int area = new_memory("shm-area", config->area_bytes);
+    int area = vh_shm_memory("shm-area", config->area_bytes);
     if (area < 0) {
         refuse(client, VMMHPC_E_NO_MEMORY, "no memory for peer %u", message->peer);
         return false;
@@ -229,9 +228,10 @@ static bool join(struct vh_shm_server *server, struct client *client,
                                           .type = VH_SHM_WELCOME,
                                           .peer = client->peer,
                                           .peers = config->peers,
-                                          .area_bytes = config->area_bytes};
-    const int fds[2] = {server->table_fd, client->area};
-    return vh_shm_send(client->fd, &answer, fds, 2) == 0;
+                                          .area_bytes = config->area_bytes,
+                                          .common_bytes = config->common_bytes};
+    const int fds[3] = {server->table_fd, client->area, server->common_fd};
+    return vh_shm_send(client->fd, &answer, fds, server->common_fd < 0 ? 2 : 3) == 0;
 }
 
 /* Its own mapping is there: from now on there can be no other one to write by. */
@@ -239,7 +239,7 @@ static bool ready(struct vh_shm_server *server, struct client *client, const int
                   uint32_t count)
 {
     if (!client->joined || client->ready || count != VMMHPC_SHM_VECTORS ||
-        fcntl(client->area, F_ADD_SEALS, SEALS_READ_ONLY) != 0) {
+        !vh_shm_seal(client->area, true)) {
         return false;
     }
     memcpy(client->bells, fds, sizeof(client->bells));

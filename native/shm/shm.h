@@ -5,13 +5,15 @@
  *
  *   peer                      server
  *   JOIN         ->                        a place, for whoever starts the machine
- *                <-   WELCOME or REFUSED   the table of states (fd 0), the peer's own area (fd 1)
+ *                <-   WELCOME or REFUSED   the table of states (fd 0), the peer's own area (fd 1),
+ *                                          the common section (fd 2, where there is one)
  *   READY        ->                        the device mapped it; its doorbells (eventfds)
  *                <-   PEER, GONE, CHANGED  another came (its area and doorbells), left, has
  *   STATE        ->                        another state
  *
  * The server creates all areas. One that was mapped by its owner (READY) is sealed against any
- * further writable mapping before others get it: F_SEAL_FUTURE_WRITE.
+ * further writable mapping before others get it: F_SEAL_FUTURE_WRITE. The common section is
+ * everybody's to write, and sealed so that nobody can take that from the others.
  */
 #ifndef VH_SHM_H
 #define VH_SHM_H
@@ -19,7 +21,7 @@
 #include "internal.h"
 #include "vmmhpc_shm.h"
 
-#define VH_SHM_MAGIC 0x314d4853u /* "SHM1": another format has another number */
+#define VH_SHM_MAGIC 0x324d4853u /* "SHM2": another format has another number */
 #define VH_SHM_TABLE_BYTES VH_PAGE
 #define VH_SHM_FDS (1u + VMMHPC_SHM_VECTORS)
 #define VH_SHM_TEXT 160u
@@ -43,6 +45,7 @@ struct vh_shm_message {
     uint32_t peers; /* JOIN: 0 for whatever the channel has */
     uint32_t reserved;
     uint64_t area_bytes;
+    uint64_t common_bytes;
     uint64_t visible_to;
     char text[VH_SHM_TEXT]; /* REFUSED: why, NUL-terminated */
 };
@@ -59,6 +62,14 @@ int vh_shm_peek(int fd, struct vh_shm_message *message, int ms);
 void vh_shm_close(int *fds, uint32_t count);
 
 int32_t vh_shm_check(const struct vmmhpc_channel_config *config, struct vmmhpc_error *err);
+
+/* memory.c */
+
+/** Shared memory whose size nobody can change. A descriptor, or -1 with errno. */
+int vh_shm_memory(const char *name, uint64_t bytes);
+/** From now on nobody can seal it further; with read_only, nobody can map it for writing any more,
+ *  but mappings that are there stay. False with errno. */
+bool vh_shm_seal(int fd, bool read_only);
 
 /* server.c */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The window: one stretch of address space, of which KVM knows three parts. Peers come and go by
+ * The window: one stretch of address space, of which KVM knows a few parts. Peers come and go by
  * what is mapped into it, which the guest's page tables follow by themselves: KVM's slots stay as
  * they are.
  */
@@ -12,9 +12,10 @@
 
 #include "device.h"
 
-/* Slots behind those of RAM and pmem, three for each place on the bus. */
+/* Slots behind those of RAM and pmem, for each place on the bus; VFIO's are behind them. */
 #define FIRST_SLOT 64u
-#define PARTS 3u
+_Static_assert(FIRST_SLOT + VH_SHM_PARTS * VH_PCI_SLOTS <= 256,
+               "vfio/bars.c has those from 256 on");
 
 static bool map(struct vh_shm *shm, uint64_t at, uint64_t bytes, int fd, bool writable)
 {
@@ -23,7 +24,7 @@ static bool map(struct vh_shm *shm, uint64_t at, uint64_t bytes, int fd, bool wr
     return mmap(shm->window + at, bytes, prot, MAP_FIXED | kind, fd, 0) != MAP_FAILED;
 }
 
-int32_t vh_shm_window_new(struct vh_shm *shm, int area_fd, struct vmmhpc_error *err)
+int32_t vh_shm_window_new(struct vh_shm *shm, int area_fd, int common_fd, struct vmmhpc_error *err)
 {
     uint64_t used = vh_shm_area(shm, shm->peers);
     uint64_t bytes = VH_PAGE;
@@ -37,6 +38,7 @@ int32_t vh_shm_window_new(struct vh_shm *shm, int area_fd, struct vmmhpc_error *
     shm->window = start;
     shm->window_bytes = bytes;
     if (!map(shm, 0, VH_SHM_TABLE_BYTES, shm->table_fd, false) ||
+        (common_fd >= 0 && !map(shm, VH_SHM_TABLE_BYTES, shm->common_bytes, common_fd, true)) ||
         !map(shm, vh_shm_area(shm, shm->id), shm->area_bytes, area_fd, true)) {
         return vh_fail(err, VMMHPC_E_NO_MEMORY, errno, shm->area_bytes,
                        "cannot map the memory of a channel");
@@ -67,17 +69,34 @@ void vh_shm_window_hide_table(struct vh_shm *shm)
 
 /* ------------------------------------------------------------------ KVM */
 
-/* bytes 0: take the slot away. */
-static bool set_slot(struct vh_shm *shm, uint32_t part, uint64_t gpa, uint64_t bytes,
-                     uint64_t offset)
+struct part {
+    uint64_t offset; /* in the window */
+    uint64_t bytes;
+    bool writable;
+};
+
+static void parts_of(const struct vh_shm *shm, struct part parts[VH_SHM_PARTS])
+{
+    const uint64_t first = vh_shm_area(shm, 0);
+    const uint64_t own = vh_shm_area(shm, shm->id);
+    const uint64_t behind = own + shm->area_bytes;
+    parts[0] = (struct part){0, VH_SHM_TABLE_BYTES, false};
+    parts[1] = (struct part){VH_SHM_TABLE_BYTES, shm->common_bytes, true};
+    parts[2] = (struct part){first, own - first, false};
+    parts[3] = (struct part){own, shm->area_bytes, true};
+    parts[4] = (struct part){behind, shm->window_bytes - behind, false};
+}
+
+/* At the BAR's place, or not at all. */
+static bool set_slot(struct vh_shm *shm, uint32_t index, const struct part *part, bool on)
 {
     struct vmmhpc *vm = shm->pci.vm;
     struct kvm_userspace_memory_region region = {
-        .slot = FIRST_SLOT + PARTS * shm->pci.slot + part,
-        .flags = part == 1 ? 0 : KVM_MEM_READONLY,
-        .guest_phys_addr = gpa,
-        .memory_size = bytes,
-        .userspace_addr = (uint64_t)(uintptr_t)(shm->window + offset),
+        .slot = FIRST_SLOT + VH_SHM_PARTS * shm->pci.slot + index,
+        .flags = part->writable ? 0 : KVM_MEM_READONLY,
+        .guest_phys_addr = shm->gpa[VH_SHM_BAR_MEMORY] + part->offset,
+        .memory_size = on ? part->bytes : 0,
+        .userspace_addr = (uint64_t)(uintptr_t)(shm->window + part->offset),
     };
     (void)pthread_mutex_lock(&vm->kvm_lock);
     bool done = vm->vm_fd >= 0 && ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) == 0;
@@ -87,24 +106,18 @@ static bool set_slot(struct vh_shm *shm, uint32_t part, uint64_t gpa, uint64_t b
 
 void vh_shm_window_move(struct vh_shm *shm, uint64_t gpa)
 {
-    const uint64_t own = vh_shm_area(shm, shm->id);
-    const uint64_t behind = own + shm->area_bytes;
-    const struct {
-        uint64_t offset;
-        uint64_t bytes;
-    } parts[PARTS] = {{0, own}, {own, shm->area_bytes}, {behind, shm->window_bytes - behind}};
-    for (uint32_t i = 0; i < PARTS; i++) {
+    struct part parts[VH_SHM_PARTS];
+    parts_of(shm, parts);
+    for (uint32_t i = 0; i < VH_SHM_PARTS; i++) {
         if (shm->slots[i]) {
-            (void)set_slot(shm, i, shm->gpa[VH_SHM_BAR_MEMORY] + parts[i].offset, 0,
-                           parts[i].offset);
+            (void)set_slot(shm, i, &parts[i], false);
             shm->slots[i] = false;
         }
     }
     shm->gpa[VH_SHM_BAR_MEMORY] = gpa;
-    for (uint32_t i = 0; gpa != VH_PCI_NOWHERE && i < PARTS; i++) {
+    for (uint32_t i = 0; gpa != VH_PCI_NOWHERE && i < VH_SHM_PARTS; i++) {
         /* Where KVM refuses there is nobody to tell: the guest reads all ones. */
-        shm->slots[i] = parts[i].bytes > 0 &&
-                        set_slot(shm, i, gpa + parts[i].offset, parts[i].bytes, parts[i].offset);
+        shm->slots[i] = parts[i].bytes > 0 && set_slot(shm, i, &parts[i], true);
     }
 }
 

@@ -10,11 +10,13 @@ import { i32, struct, u32, u64 } from "./struct.js";
 export const SHM_PEERS = 64;
 export const SHM_VECTORS = 4;
 export const SHM_AREA_MAX = 2 ** 30;
+export const SHM_COMMON_MAX = 2 ** 30;
 
 export const VmmhpcChannelConfig = struct("vmmhpc_channel_config", {
   size: u32,
   peers: u32,
   area_bytes: u64,
+  common_bytes: u64,
 });
 export const VmmhpcShmJoin = struct("vmmhpc_shm_join", { size: u32, peer: u32, visible_to: u64 });
 export const VmmhpcShm = struct("vmmhpc_shm", { size: u32, fd: i32 });
@@ -47,6 +49,7 @@ export const channelProgram = (): string =>
 export interface ChannelConfig {
   readonly peers: number;
   readonly areaBytes: bigint;
+  readonly commonBytes: bigint;
 }
 
 export interface ChannelPlace {
@@ -55,8 +58,13 @@ export interface ChannelPlace {
   readonly visibleTo: bigint;
 }
 
-const configOf = ({ peers, areaBytes }: ChannelConfig) =>
-  VmmhpcChannelConfig.alloc({ size: VmmhpcChannelConfig.size, peers, area_bytes: areaBytes });
+const configOf = ({ peers, areaBytes, commonBytes }: ChannelConfig) =>
+  VmmhpcChannelConfig.alloc({
+    size: VmmhpcChannelConfig.size,
+    peers,
+    area_bytes: areaBytes,
+    common_bytes: commonBytes,
+  });
 
 const placeOf = ({ peer, visibleTo }: ChannelPlace) =>
   VmmhpcShmJoin.alloc({ size: VmmhpcShmJoin.size, peer, visible_to: visibleTo });

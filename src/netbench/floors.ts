@@ -11,10 +11,11 @@ import { parseSample, program, requestWords, type Sample } from "./program.js";
 
 const run = promisify(execFile);
 
-const VIA: Readonly<Record<FloorName, string>> = {
-  processes: "processes",
-  loopback: "loopback",
-  memcpy: "copy",
+const WAYS: Readonly<Record<FloorName, readonly string[]>> = {
+  processes: ["via=processes", "writes=all"],
+  protected: ["via=processes", "writes=own"],
+  loopback: ["via=loopback"],
+  memcpy: ["via=copy"],
 };
 
 /** Each side on a core of its own, where there are two. */
@@ -24,8 +25,8 @@ function placeWords(pair: number): string[] {
 }
 
 function words(id: FloorName, request: Request, pair: number): string[] {
-  const wait = id === "processes" ? [`wait=${request.wait}`] : [];
-  return [`via=${VIA[id]}`, ...wait, ...placeWords(pair), ...requestWords(request)];
+  const wait = id === "processes" || id === "protected" ? [`wait=${request.wait}`] : [];
+  return [...WAYS[id], ...wait, ...placeWords(pair), ...requestWords(request)];
 }
 
 async function measure(id: FloorName, request: Request, pair: number): Promise<Sample> {

@@ -28,7 +28,8 @@ import type { Request } from "./plan.js";
 import { limitSeconds, parseSample, program, requestWords } from "./program.js";
 
 export const MEMORY_MIB = 128;
-const AREA_BYTES = 1 << 20;
+/** What both poll is in the common section. */
+const CHANNEL = { peers: 2, areaBytes: 1 << 20, commonBytes: 64 << 10 } as const;
 const MODULES = ["virtio_net", "uio_pci_generic"];
 const PORT = 5001;
 /** By which the follower's program speaks to the shell of its guest. */
@@ -69,7 +70,7 @@ export class LinuxPair {
     pair: number,
   ): Promise<LinuxPair> {
     const links = paths.filter(isNetworkPath);
-    const channel = Channel.create({ peers: 2, areaBytes: AREA_BYTES });
+    const channel = Channel.create(CHANNEL);
     const userPort = links.includes("user") ? await freePort() : 0;
     const cores = cpus().length;
     const guests: Guest[] = [];

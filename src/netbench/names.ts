@@ -9,8 +9,11 @@ export type PathName = (typeof PATHS)[number];
 export const GUESTS = ["linux", "payload"] as const;
 export type GuestKind = (typeof GUESTS)[number];
 
-/** The same without guests: two processes by shared memory or TCP, and copying within one. */
-export const FLOORS = ["processes", "loopback", "memcpy"] as const;
+/**
+ * The same without guests: two processes by shared memory that both may write, by shared memory protected as guests' is
+ * (each may only read the other's area), or by TCP; and copying within one.
+ */
+export const FLOORS = ["processes", "protected", "loopback", "memcpy"] as const;
 export type FloorName = (typeof FLOORS)[number];
 
 /** Round trips one by one; messages one way; messages both ways at once. */
@@ -27,6 +30,7 @@ export const LABELS: Readonly<Record<PathName | FloorName, string>> = {
   rdma: "rdma",
   vfio: "vfio",
   processes: "host processes, shared memory",
+  protected: "host processes, protected as guests",
   loopback: "host processes, loopback TCP",
   memcpy: "memcpy",
 };

@@ -31,7 +31,8 @@ import { type PathName, TESTS } from "./names.js";
 import type { Request } from "./plan.js";
 import { limitSeconds, type Sample } from "./program.js";
 
-const AREA_BYTES = 1 << 20;
+/** What both poll is in the common section. */
+const CHANNEL = { peers: 2, areaBytes: 1 << 20, commonBytes: 64 << 10 } as const;
 const MEMORY_BYTES = 16 << 20;
 /** As payload.asm, measure.h and datagram.h have them. */
 const RESULT = { address: 0x30_0000, bytes: 80, magic: 0x3168_636e_6562_746en };
@@ -103,7 +104,7 @@ class PayloadPair implements AsyncDisposable {
   }
 
   async #share(pair: number, measurement: readonly number[]): Promise<void> {
-    const channel = Channel.create({ peers: 2, areaBytes: AREA_BYTES });
+    const channel = Channel.create(CHANNEL);
     this.#after.push(() => channel.close());
     const kernel = image(...measurement);
     for (const peer of [0, 1]) await this.#add(kernel, pair, { shm: [{ channel, peer }] });

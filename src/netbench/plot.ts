@@ -8,7 +8,7 @@ import { formatSize, formatTime } from "./table.js";
 
 const COLOURS = ["#2563eb", "#dc2626", "#16a34a", "#9333ea", "#ea580c", "#0891b2", "#be185d"] as const;
 /** Of floors; not those of text. */
-const GREYS = ["#475569", "#78716c", "#a8a29e"] as const;
+const GREYS = ["#475569", "#94a3b8", "#78716c", "#a8a29e"] as const;
 const MARGIN = { left: 84, right: 20, top: 40, bottom: 56 };
 const PLOT = { width: 620, height: 340 };
 const LEGEND_ROW = 20;

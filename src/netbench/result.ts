@@ -69,6 +69,7 @@ export interface NetBenchResult {
   readonly guests: GuestFacts;
   readonly paths: readonly PathState[];
   readonly series: readonly Series[];
+  readonly ratios: readonly Ratio[];
 }
 
 /** Of a long run less those of a short one: what a program costs to start and to end does not count. */
@@ -120,8 +121,12 @@ export function medianOf(series: Series, pick: (point: Point) => number | null |
   return numbers.length < values.length || numbers.length === 0 ? null : summarize(numbers).median;
 }
 
+/** What `shm` is compared with: two processes of the host. */
+const RATIO_FLOORS = ["protected", "processes"] as const satisfies readonly FloorName[];
+
 export interface Ratio {
   readonly what: string;
+  readonly floor: (typeof RATIO_FLOORS)[number];
   readonly pairs: number;
   readonly ratio: number;
   /** Of issue and documentation; only where each guest polls on a core of its own. */
@@ -132,14 +137,14 @@ const LATENCY_MOST = 1.15;
 const BANDWIDTH_LEAST = 0.95;
 
 /** `shm` beside two processes of the host by the same code: latency of the smallest messages, bandwidth at 1 MiB. */
-export function ratios(result: NetBenchResult): Ratio[] {
+export function ratios(result: Pick<NetBenchResult, "series" | "plan" | "machine">): Ratio[] {
   const find = (like: Series, id: FloorName) =>
     result.series.find(
       (s) => s.id === id && s.test === like.test && s.bytes === like.bytes && s.pairs === like.pairs,
     );
   const smallest = Math.min(...result.plan.sizes);
-  return result.series.flatMap((own): Ratio[] => {
-    const floor = own.id === "shm" ? find(own, "processes") : undefined;
+  const beside = (own: Series, name: Ratio["floor"]): Ratio[] => {
+    const floor = find(own, name);
     const isLatency = own.test === "latency" && own.bytes === smallest;
     const isBandwidth = own.test === "stream" && own.bytes === 1 << 20;
     if (floor === undefined || !(isLatency || isBandwidth)) return [];
@@ -152,10 +157,14 @@ export function ratios(result: NetBenchResult): Ratio[] {
     return [
       {
         what: isLatency ? `latency at ${own.bytes} B` : "bandwidth at 1 MiB",
+        floor: name,
         pairs: own.pairs,
         ratio,
         goal: own.wait === "poll" && asked && result.machine.testbed === null ? goal : null,
       },
     ];
-  });
+  };
+  return result.series
+    .filter(({ id }) => id === "shm")
+    .flatMap((own) => RATIO_FLOORS.flatMap((floor) => beside(own, floor)));
 }

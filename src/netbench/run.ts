@@ -6,7 +6,7 @@ import { V3mError } from "../errors.js";
 import { environment } from "../measure/environment.js";
 import { PRIVATE_NETWORK } from "./availability.js";
 import { isNetworkPath } from "./links.js";
-import { TESTS } from "./names.js";
+import { FLOORS, PATHS, TESTS } from "./names.js";
 import type { Plan } from "./plan.js";
 import type { NetBenchResult } from "./result.js";
 import type { WorkerAnswer } from "./worker.js";
@@ -16,7 +16,7 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 /** Of one measurement in the nested machine, beside its duration: a boot's share, two starts of the program. */
 const NESTED_SECONDS = 20;
 const NESTED_BOOT_SECONDS = 600;
-const FLOORS_AND_PATHS = 7;
+const FLOORS_AND_PATHS = FLOORS.length + PATHS.length;
 
 /** Guests with network cards get a network of their own: it takes bridges and taps along when it goes. */
 function namespaced(plan: Plan, command: readonly string[], trusted: boolean): readonly string[] {

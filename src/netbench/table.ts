@@ -3,7 +3,7 @@
 import { short } from "../measure/statistics.js";
 import { BESIDE_MOST, besideOthers } from "./beside.js";
 import { LABELS, type TestName } from "./names.js";
-import { medianOf, type NetBenchResult, type Point, ratios, type Series } from "./result.js";
+import { medianOf, type NetBenchResult, type Point, type Ratio, type Series } from "./result.js";
 
 export const HEADING = [
   "path",
@@ -89,13 +89,18 @@ export function skipped(result: NetBenchResult): string[] {
     });
 }
 
+const BESIDE: Readonly<Record<Ratio["floor"], string>> = {
+  protected: "two host processes with the same protection",
+  processes: "two host processes that may write all",
+};
+
 const many = (pairs: number) => (pairs === 1 ? "" : `, ${pairs} pairs`);
 
-/** `shm` beside the floor, and beside the other paths. */
+/** `shm` beside the floors, and beside the other paths. */
 export function verdicts(result: NetBenchResult): string[] {
-  const floor = ratios(result).map(({ what, pairs, ratio, goal }) => {
+  const floor = result.ratios.map(({ what, floor: name, pairs, ratio, goal }) => {
     const judged = goal === null ? "" : ` (${goal.text}: ${goal.met ? "met" : "MISSED"})`;
-    return `shm, ${what}${many(pairs)}: ${ratio.toFixed(3)} times two host processes${judged}`;
+    return `shm, ${what}${many(pairs)}: ${ratio.toFixed(3)} times ${BESIDE[name]}${judged}`;
   });
   const others = besideOthers(result).map(({ pairs, bytes, other, ratio, met }) => {
     const judged = met === null ? "" : ` (at most ${BESIDE_MOST}: ${met ? "met" : "MISSED"})`;

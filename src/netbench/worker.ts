@@ -13,7 +13,7 @@ import { cellsOf, measureRounds } from "./measure.js";
 import { LABELS } from "./names.js";
 import { openPlaces } from "./places.js";
 import type { Plan } from "./plan.js";
-import type { NetBenchResult, PathState, Point } from "./result.js";
+import { type NetBenchResult, type PathState, type Point, ratios } from "./result.js";
 import { formatSize, formatTime } from "./table.js";
 
 /** What the worker writes: a result, or why there is none. */
@@ -59,13 +59,13 @@ async function measure(plan: Plan): Promise<Omit<NetBenchResult, "command" | "ho
       `round ${round + 1}/${plan.rounds}: ${LABELS[id]}${many}, ${test}, ${formatSize(bytes)}: ${brief(point)}`,
     );
   });
+  const measuredHere = { plan, machine: environment(), series };
   return {
     schema: "v3m-bench-net/1",
-    plan,
-    machine: environment(),
+    ...measuredHere,
     guests: places.guests,
     paths: [...states, ...paths.map((path) => ({ path, skipped: null }))],
-    series,
+    ratios: ratios(measuredHere),
   };
 }
 

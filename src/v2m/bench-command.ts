@@ -8,7 +8,8 @@ const HELP = `
 Measures each way between two guests: ping-pong latency (median, 99th, 99.9th percentile), messages
 one way and both ways at once, exits and interrupts that guests caused for each message, CPU time
 of the host for each byte. The floors are measured in the same run, by the same program: two host
-processes by shared memory and by loopback TCP, and memcpy.
+processes by shared memory (that both may write, and protected as guests' is) and by loopback TCP,
+and memcpy.
 
 Paths: tap (a tap device each, in a bridge), vhost (the same, moved by the host's vhost-net), user
 (passt), shm (a channel of shared memory, past the hypervisor), rdma, vfio. One that cannot be had

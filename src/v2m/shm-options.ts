@@ -8,16 +8,19 @@ import { needed, part, unknown } from "./option-parts.js";
 import { parseCount, parseList, parseSize, UsageError } from "./values.js";
 
 export const SHM_HELP = `\
-  --shm channel=NAME,peer=ID[,peers=N][,size=SIZE][,visible-to=ID+ID]
+  --shm channel=NAME,peer=ID[,peers=N][,size=SIZE][,common=SIZE][,visible-to=ID+ID]
       memory that this machine writes and others of this user read (docs/reference/shm.md).
       All machines of a channel name it alike, with as many peers (2) and as much for each
-      (1M), each with an id of its own from 0. visible-to: who may read its memory and
-      ring it (all, none, or ids with + between them; all).
+      (1M), each with an id of its own from 0. common: memory that all of them write (0).
+      visible-to: who may read its memory and ring it (all, none, or ids with + between
+      them; all).
 `;
 
 const OPTION = "--shm";
 const PEERS_MAX = 64;
-const SHM_AREA_MAX = 1n << 30n;
+const MEMORY_MAX = 1n << 30n;
+
+const KEYS = "channel=NAME, peer=ID, peers=N, size=SIZE, common=SIZE or visible-to=ID+ID";
 
 const peerId = (text: string, key: string) => parseCount(text, `${OPTION} ${key}`, 0, PEERS_MAX - 1);
 
@@ -34,9 +37,10 @@ export function parseShm(text: string): DirectoryChannelPlace {
     else if (key === "peer") found.peer = peerId(needed(OPTION, key, value), key);
     else if (key === "peers") {
       found.peers = parseCount(needed(OPTION, key, value), `${OPTION} ${key}`, 2, PEERS_MAX);
-    } else if (key === "size") found.areaBytes = areaBytes(needed(OPTION, key, value), `${OPTION} ${key}`);
+    } else if (key === "size") found.areaBytes = memory(needed(OPTION, key, value), `${OPTION} ${key}`, "1M");
+    else if (key === "common") found.commonBytes = commonBytes(needed(OPTION, key, value));
     else if (key === "visible-to") found.visibleTo = visibleTo(needed(OPTION, key, value));
-    else throw unknown(OPTION, text, key, "channel=NAME, peer=ID, peers=N, size=SIZE or visible-to=ID+ID");
+    else throw unknown(OPTION, text, key, KEYS);
   }
   const { directory, peer, peers = SHM_DEFAULTS.peers, visibleTo: seen, ...rest } = found;
   if (directory === undefined || peer === undefined) {
@@ -54,13 +58,15 @@ export function parseShm(text: string): DirectoryChannelPlace {
   return seen === undefined ? place : { ...place, visibleTo: seen };
 }
 
-function areaBytes(text: string, option: string): bigint {
+function memory(text: string, option: string, example: string): bigint {
   const bytes = parseSize(text, option);
-  if (bytes === 0n || bytes > SHM_AREA_MAX) {
-    throw new UsageError(`${option} ${text}: not from 4K to 1G`, "give a size such as 1M");
+  if (bytes === 0n || bytes > MEMORY_MAX) {
+    throw new UsageError(`${option} ${text}: not from 4K to 1G`, `give a size such as ${example}`);
   }
   return bytes;
 }
+
+const commonBytes = (text: string) => (text === "0" ? 0n : memory(text, `${OPTION} common`, "64K"));
 
 /** Where defined VMs have it as well. */
 function channel(name: string): string {

@@ -21,6 +21,11 @@ export interface ChannelOptions {
   readonly peers: number;
   /** What each peer writes and the others read: a multiple of 4 KiB, up to 1 GiB. */
   readonly areaBytes: number | bigint;
+  /**
+   * What every peer may read and write, whoever sees whose area: a multiple of 4 KiB, up to 1 GiB. Default 0: none.
+   * Small messages by way of it are faster on some processors; nothing in it is safe from any of the peers.
+   */
+  readonly commonBytes?: number | bigint;
 }
 
 /** A machine's place in a channel. */
@@ -54,16 +59,18 @@ const RETRY_MS = 10;
 const LEAVING_MS = 2000;
 
 /** @throws ArgumentError */
-function configOf({ peers, areaBytes }: ChannelOptions, name: string): native.ChannelConfig {
-  const bytes = whole(areaBytes, `${name}: the size of an area`, 4096, native.SHM_AREA_MAX);
-  if (bytes % 4096n !== 0n) {
-    throw new ArgumentError(`${name}: the size of an area is not a multiple of 4 KiB`, {
-      hint: "such as 1048576",
-    });
-  }
+function configOf({ peers, areaBytes, commonBytes = 0 }: ChannelOptions, name: string): native.ChannelConfig {
+  const pages = (value: number | bigint, what: string, least: number, most: number) => {
+    const bytes = whole(value, `${name}: ${what}`, least, most);
+    if (bytes % 4096n !== 0n) {
+      throw new ArgumentError(`${name}: ${what} is not a multiple of 4 KiB`, { hint: "such as 1048576" });
+    }
+    return bytes;
+  };
   return {
     peers: Number(whole(peers, `${name}: the number of peers`, 2, native.SHM_PEERS)),
-    areaBytes: bytes,
+    areaBytes: pages(areaBytes, "the size of an area", 4096, native.SHM_AREA_MAX),
+    commonBytes: pages(commonBytes, "the size of the common section", 0, native.SHM_COMMON_MAX),
   };
 }
 
@@ -174,14 +181,16 @@ async function joinDirectory(
 }
 
 /** @throws LibraryError, V3mError E_IO */
-async function startServer(directory: string, { peers, areaBytes }: native.ChannelConfig): Promise<void> {
+async function startServer(directory: string, config: native.ChannelConfig): Promise<void> {
+  const { peers, areaBytes, commonBytes } = config;
   const program = native.channelProgram();
   if (!existsSync(program)) {
     throw new LibraryError("E_NO_LIBRARY", `v3m-channel is not at ${program}`, {
       hint: process.env.V3M_CHANNEL ? "correct or unset V3M_CHANNEL" : "make build",
     });
   }
-  const child = spawn(program, ["--dir", directory, "--peers", `${peers}`, "--area", `${areaBytes}`], {
+  const sizes = ["--area", `${areaBytes}`, "--common", `${commonBytes}`];
+  const child = spawn(program, ["--dir", directory, "--peers", `${peers}`, ...sizes], {
     detached: true,
     stdio: ["ignore", "ignore", "ignore"],
     cwd: "/",

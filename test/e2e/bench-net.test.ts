@@ -43,6 +43,7 @@ async function writeFloorsReport(directory: string): Promise<void> {
     guests: { kind: "payload", vcpus: 1, memoryMiB: 16, kernel: null },
     paths: [],
     series,
+    ratios: [],
   };
   await writeFiles(directory, result, "");
 }
@@ -85,10 +86,15 @@ describe("v2m bench net", () => {
         expect(measured).toContain(`shm ${test} ${bytes}`);
         expect(measured).toContain(`tap ${test} ${bytes}`);
         expect(measured).toContain(`processes ${test} ${bytes}`);
+        expect(measured).toContain(`protected ${test} ${bytes}`);
         expect(measured).toContain(`loopback ${test} ${bytes}`);
       }
       expect(measured).toContain(`memcpy stream ${bytes}`);
     }
+    expect(result.ratios.map(({ what, floor }) => `${what}, ${floor}`)).toEqual([
+      "latency at 8 B, protected",
+      "latency at 8 B, processes",
+    ]);
     expect(outcome.stdout).toMatch(/^shm, latency at 8 B: \S+ times tap, the quickest other path/m);
     for (const { id, kind, commands, rounds } of result.series) {
       expect(commands.length).toBeGreaterThan(0);

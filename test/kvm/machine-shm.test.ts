@@ -15,7 +15,10 @@ const AREA = 64 << 10;
 /** Three quadwords of RAM, by which test and guest tell each other what is done without an exit. */
 const CONTROL = 0x20_0000;
 
-const MODE = { MEMORY: 0, DOORBELL: 1, HOSTILE: 2 } as const;
+/** Of a section that all peers write. */
+const COMMON = 8 << 10;
+
+const MODE = { MEMORY: 0, DOORBELL: 1, HOSTILE: 2, MEASURE: 3 } as const;
 
 interface Peer {
   readonly machine: Machine;
@@ -43,7 +46,7 @@ suite("shm", { needs: ["kvm"] }, () => {
   const peerGuest = (
     channel: Channel,
     peer: number,
-    parameters: { mode?: number; count?: number; partner?: number; control?: number } = {},
+    parameters: { mode?: number; count?: number; partner?: number; control?: number; bytes?: number } = {},
     visibleTo: "all" | number[] = "all",
   ): MachineOptions => guest("shm", parameters, { shm: [{ channel, peer, visibleTo }] });
 
@@ -127,6 +130,54 @@ suite("shm", { needs: ["kvm"] }, () => {
       expect(still).toBe("0x1");
       expect(ping.state).toBe("running");
       // It waits for an echo of what it said; the next one at that place gives it.
+      await using echo = await Machine.create(peerGuest(channel, 1));
+      const b = await start(echo);
+      expect(await a.transcript.ended).toContain("shm: messages 10\nshm: ok\n");
+      expect(await b.transcript.ended).toMatch(/shm: ok\n$/);
+    },
+    PATIENCE,
+  );
+
+  it(
+    "in a common section both sides write what the other one reads, and data are in areas behind it",
+    async () => {
+      const count = roundsOf(20, 500, 5000);
+      const directory = join(work, "common");
+      const member = (peer: number, commonBytes = COMMON): MachineOptions =>
+        guest(
+          "shm",
+          { mode: MODE.MEASURE, count, bytes: 4096 },
+          { shm: [{ directory, peers: 2, areaBytes: AREA, commonBytes, peer }] },
+        );
+      // One in a jailed monitor, one in this process.
+      const pong = await Machine.spawn(member(1), { directory: place.directory() });
+      const b = await start(pong);
+      await b.transcript.until("shm: here\n");
+      await expect(Machine.create(member(0, 0))).rejects.toMatchObject({
+        code: "E_INVALID",
+        message: expect.stringContaining(`bytes each and ${COMMON} in common, not 2 with ${AREA} and 0`),
+      });
+      await using ping = await Machine.create(member(0));
+      const { output } = await finish(ping);
+      expect(output).toMatch(/shm: ticks [1-9]\d*\nshm: ok\n$/);
+      expect(await b.transcript.ended).toMatch(/shm: ok\n$/);
+      await pong.quit().catch(() => {});
+      await pong.dispose();
+    },
+    PATIENCE,
+  );
+
+  it(
+    "beside a common section, areas and the table stay their owners'",
+    async () => {
+      using channel = Channel.create({ peers: 2, areaBytes: AREA, commonBytes: COMMON });
+      await using ping = await Machine.create(peerGuest(channel, 0, { count: 10 }));
+      const a = await start(ping);
+      await a.transcript.until("shm: here\n");
+      const hostile = await Machine.create(peerGuest(channel, 1, { mode: MODE.HOSTILE }));
+      const { output } = await finish(hostile);
+      await hostile.dispose();
+      expect(output).toContain("shm: read 0x1\nshm: still 0x1 id 1\n");
       await using echo = await Machine.create(peerGuest(channel, 1));
       const b = await start(echo);
       expect(await a.transcript.ended).toContain("shm: messages 10\nshm: ok\n");

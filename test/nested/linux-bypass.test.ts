@@ -2,30 +2,32 @@
 /** MPI programs on Linux guests, over the bypass: as many ranks as guests, woken by interrupts. */
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { Channel } from "../../src/vmm/index.js";
+import { Channel, type ChannelOptions } from "../../src/vmm/index.js";
 import { bypassBuild } from "../support/bypass.js";
 import { suite } from "../support/capabilities.js";
 import { LinuxGuest } from "../support/linux.js";
 import { suspiciousMessages } from "../support/linux-checks.js";
+
+const AREA = 1 << 20;
 
 /** Guests in one channel; a program's rank is the number of its guest. */
 class Group {
   readonly guests: LinuxGuest[] = [];
   readonly #channel: Channel;
 
-  private constructor(peers: number) {
-    this.#channel = Channel.create({ peers, areaBytes: 1 << 20 });
+  private constructor(options: ChannelOptions) {
+    this.#channel = Channel.create(options);
   }
 
-  static async boot(peers: number, ...programs: string[]): Promise<Group> {
-    const group = new Group(peers);
+  static async boot(options: ChannelOptions, ...programs: string[]): Promise<Group> {
+    const group = new Group(options);
     const extraFiles = await Promise.all(
       programs.map(async (name) => {
         const data = await readFile(bypassBuild(name));
         return { type: "file", path: `bin/${name}`, data, mode: 0o755 } as const;
       }),
     );
-    for (let peer = 0; peer < peers; peer++) {
+    for (let peer = 0; peer < options.peers; peer++) {
       const initramfs = { extraFiles, modules: ["uio_pci_generic"] };
       group.guests.push(await LinuxGuest.boot({ shm: [{ channel: group.#channel, peer }], initramfs }));
     }
@@ -50,7 +52,7 @@ const counts = (outputs: readonly { output: string }[], what: string) =>
 suite("MPI programs on four Linux guests", { needs: ["linux-guest"] }, () => {
   let group: Group;
   beforeAll(async () => {
-    group = await Group.boot(4, "mpi_check");
+    group = await Group.boot({ peers: 4, areaBytes: AREA }, "mpi_check");
   });
   afterAll(() => group?.dispose());
 
@@ -94,7 +96,7 @@ suite("MPI programs on four Linux guests", { needs: ["linux-guest"] }, () => {
 suite("NetPIPE on two Linux guests", { needs: ["linux-guest"] }, () => {
   let group: Group;
   beforeAll(async () => {
-    group = await Group.boot(2, "NPmpi");
+    group = await Group.boot({ peers: 2, areaBytes: AREA, commonBytes: 8192 }, "NPmpi");
   });
   afterAll(() => group?.dispose());
 

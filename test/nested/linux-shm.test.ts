@@ -12,11 +12,13 @@ import { rounds } from "../support/places.js";
 
 const PROGRAM = join(packageRoot(), "test/programs/build/shm.musl");
 
+const COMMON = 64 << 10;
+
 suite("a channel between Linux guests", { needs: ["linux-guest"] }, () => {
   let channel: Channel;
   const guests: LinuxGuest[] = [];
   beforeAll(async () => {
-    channel = Channel.create({ peers: 2, areaBytes: 1 << 20 });
+    channel = Channel.create({ peers: 2, areaBytes: 1 << 20, commonBytes: COMMON });
     const program = { type: "file", path: "bin/shm", data: await readFile(PROGRAM), mode: 0o755 } as const;
     for (const peer of [0, 1]) {
       guests.push(
@@ -58,6 +60,12 @@ suite("a channel between Linux guests", { needs: ["linux-guest"] }, () => {
 
   it("they talk by memory alone", async () => {
     expect(await pair("poll", rounds(20, 200))).toEqual([0, 0]);
+  });
+
+  it("each writes what the other one polls, in the common section", async () => {
+    const count = rounds(20, 200);
+    const said = await Promise.all(guests.map((guest, peer) => guest.sh(`shm common ${1 - peer} ${count}`)));
+    for (const text of said) expect(text).toContain(`common ${COMMON} bytes, messages ${count}\n`);
   });
 
   it("they wake each other by interrupts, through uio_pci_generic", async () => {

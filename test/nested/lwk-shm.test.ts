@@ -15,6 +15,19 @@ const AREA = 1 << 20;
 suite("a channel from the lightweight kernel", { needs: ["lwk"] }, () => {
   const newChannel = () => Channel.create({ peers: 2, areaBytes: AREA });
 
+  it("finds what all peers write, and the areas behind it", async () => {
+    using channel = Channel.create({ peers: 2, areaBytes: AREA, commonBytes: 8192 });
+    const count = String(rounds(10, 100));
+    await using other = await App.start(PROGRAM, ["common", "0", count], { shm: { channel, peer: 1 } });
+    const run = await runApp(PROGRAM, ["common", "1", count], { shm: { channel, peer: 0 } });
+    for (const { stdout } of [run, await other.finish()]) {
+      expect(stdout).toContain(`common 8192 bytes, messages ${count}\n`);
+    }
+    const probe = await runApp(PROGRAM, ["probe", "1"], { shm: { channel, peer: 0 } });
+    expect(statusOf(probe)).toBe(0);
+    expect(probe.stdout).not.toContain("NO");
+  });
+
   it("needs no exit for messages that are polled for", async () => {
     using channel = newChannel();
     await using echo = await App.start(PROGRAM, ["echo", "0", "poll"], { shm: { channel, peer: 1 } });

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define CHANNEL_FILE "/dev/v3m-shm"
-#define CHANNEL_TABLE 4096u /* bytes of the table of states, before the areas */
+#define CHANNEL_TABLE 4096u /* bytes of the table of states */
 
 enum { REG_ID = 0, REG_PEERS = 1, REG_INTERRUPTS = 2, REG_DOORBELL = 3, REG_STATE = 4 };
 
@@ -19,6 +19,7 @@ struct channel_file {
     volatile uint8_t *window;
     uint64_t window_bytes;
     uint64_t area_bytes;
+    uint64_t areas; /* where they begin, behind the table and what all may write: the last one ends the window */
 };
 
 static inline void *channel_map(int fd, uint64_t bytes, uint64_t offset)
@@ -38,7 +39,11 @@ static inline int channel_file_open(struct channel_file *channel)
     channel->area_bytes = sizes[1];
     channel->registers = channel_map(channel->fd, 4096, 0);
     channel->window = channel_map(channel->fd, channel->window_bytes, 4096);
-    return (const void *)channel->registers == MAP_FAILED || (const void *)channel->window == MAP_FAILED ? -1 : 0;
+    if ((const void *)channel->registers == MAP_FAILED || (const void *)channel->window == MAP_FAILED) {
+        return -1;
+    }
+    channel->areas = channel->window_bytes - channel->area_bytes * channel->registers[REG_PEERS];
+    return 0;
 }
 
 #endif

@@ -42,7 +42,7 @@ static uint32_t variable(const char *name)
 
 static struct area *area(uint32_t peer)
 {
-    return (struct area *)(channel.window + CHANNEL_TABLE + channel.area_bytes * peer);
+    return (struct area *)(channel.window + channel.areas + channel.area_bytes * peer);
 }
 
 static uint32_t state(uint32_t peer)

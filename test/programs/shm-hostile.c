@@ -151,7 +151,7 @@ static void check(void)
         _exit(1);
     }
     volatile uint64_t *own =
-        (volatile uint64_t *)(channel.window + CHANNEL_TABLE + channel.area_bytes * channel.registers[REG_ID]);
+        (volatile uint64_t *)(channel.window + channel.areas + channel.area_bytes * channel.registers[REG_ID]);
     *own = 0x600d;
     struct pollfd entry = {.fd = channel.fd, .events = POLLIN};
     printf("still there: %d %d\n", *own == 0x600d, poll(&entry, 1, 10) >= 0);

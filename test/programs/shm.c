@@ -9,6 +9,8 @@
  *   shm timeout MS                      waits for an interrupt that long, and then for one by vector 2
  *   shm ring PARTNER VECTOR             rings, once
  *   shm probe PARTNER                   what a peer must not do
+ *   shm common PARTNER COUNT            writes its partner's line of the common section, and waits for its own,
+ *                                       COUNT times
  */
 #include <dirent.h>
 #include <errno.h>
@@ -36,6 +38,7 @@ struct shm {
     char device[300];
     volatile uint32_t *registers;
     volatile uint8_t *window;
+    uint64_t areas; /* where in the window they begin */
     uint64_t area_bytes;
     uint32_t id;
     int uio;
@@ -140,7 +143,7 @@ static int bind_uio(const struct shm *shm)
 
 static volatile uint64_t *area(const struct shm *shm, uint32_t peer)
 {
-    return (volatile uint64_t *)(shm->window + 4096 + shm->area_bytes * peer);
+    return (volatile uint64_t *)(shm->window + shm->areas + shm->area_bytes * peer);
 }
 
 static uint32_t state(const struct shm *shm, uint32_t peer)
@@ -161,6 +164,7 @@ static void open_lwk(struct shm *shm, const struct channel_file *channel)
 {
     shm->config = -1;
     shm->uio = channel->fd;
+    shm->areas = channel->areas;
     shm->area_bytes = channel->area_bytes;
     shm->registers = channel->registers;
     shm->window = channel->window;
@@ -184,6 +188,7 @@ static void open_linux(struct shm *shm, int waits)
     while (at != 0 && config_read(shm, at, 1) != VENDOR) {
         at = config_read(shm, at + 1, 1);
     }
+    shm->areas = CHANNEL_TABLE + config_read(shm, at + 8, 4);
     shm->area_bytes = config_read(shm, at + 16, 4);
 }
 
@@ -322,7 +327,7 @@ static void probe(struct shm *shm, uint32_t partner)
     *area(shm, partner) = 0x2222;
     ((volatile uint32_t *)shm->window)[partner] = 77;
     expect("what is written elsewhere is lost", *area(shm, partner) == 0 && state(shm, partner) != 77);
-    uint64_t length = 4096 + shm->area_bytes * shm->registers[REG_PEERS];
+    uint64_t length = shm->areas + shm->area_bytes * shm->registers[REG_PEERS];
     expect("a system call takes no buffer there",
            write(1, (const void *)own, 8) == -1 && errno == EFAULT);
     expect("it is not to be executed", mprotect((void *)shm->window, 4096, PROT_READ | PROT_EXEC) == -1);
@@ -330,7 +335,7 @@ static void probe(struct shm *shm, uint32_t partner)
            mmap(NULL, length + 4096, PROT_READ, MAP_SHARED, shm->uio, 4096) == MAP_FAILED &&
                mmap(NULL, 8192, PROT_READ, MAP_SHARED, shm->uio, 0) == MAP_FAILED &&
                mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, shm->uio, 4096) == MAP_FAILED);
-    volatile uint8_t *part = mmap(NULL, 4096, PROT_READ, MAP_SHARED, shm->uio, (off_t)(8192 + shm->area_bytes * shm->id));
+    volatile uint8_t *part = mmap(NULL, 4096, PROT_READ, MAP_SHARED, shm->uio, (off_t)(4096 + shm->areas + shm->area_bytes * shm->id));
     expect("a part of it is the same memory", *(volatile uint64_t *)part == 0x1111);
     munmap((void *)part, 4096);
     munmap((void *)shm->window, length);
@@ -343,6 +348,29 @@ static void probe(struct shm *shm, uint32_t partner)
     close(shm->uio);
     expect("a copy of the descriptor is as good",
            mmap(NULL, 4096, PROT_READ, MAP_SHARED, copy, 0) != MAP_FAILED && write(copy, "", 1) == -1);
+}
+
+/* What each writes is the other's line: neither could do that in an area. */
+static void common(struct shm *shm, uint32_t partner, uint64_t count)
+{
+    volatile uint64_t *section = (volatile uint64_t *)(shm->window + CHANNEL_TABLE);
+    if (shm->areas < CHANNEL_TABLE + 4096) {
+        printf("no common section\n");
+        return;
+    }
+    section[8 * shm->id] = 0;
+    shm->registers[REG_STATE] = 2; /* from now on the partner may write there */
+    while (state(shm, partner) != 2) {
+        usleep(1000);
+    }
+    for (uint64_t n = 1; n <= count; n++) {
+        section[8 * partner] = n;
+        while (section[8 * shm->id] < n) {
+            sched_yield();
+        }
+    }
+    printf("common %llu bytes, messages %llu\n", (unsigned long long)(shm->areas - CHANNEL_TABLE),
+           (unsigned long long)count);
 }
 
 int main(int argc, char **argv)
@@ -365,9 +393,12 @@ int main(int argc, char **argv)
     } else if (argc == 3 && strcmp(argv[1], "probe") == 0) {
         open_device(&shm, 0);
         probe(&shm, (uint32_t)atoi(argv[2]));
+    } else if (argc == 4 && strcmp(argv[1], "common") == 0) {
+        open_device(&shm, 0);
+        common(&shm, (uint32_t)atoi(argv[2]), strtoull(argv[3], NULL, 10));
     } else {
         fprintf(stderr, "usage: shm ping PARTNER COUNT poll|wait | echo PARTNER poll|wait | timeout MS |\n"
-                        "           ring PARTNER VECTOR | probe PARTNER\n");
+                        "           ring PARTNER VECTOR | probe PARTNER | common PARTNER COUNT\n");
         return 2;
     }
     shm.registers[REG_STATE] = 0;

@@ -76,7 +76,8 @@ describe("a definition", () => {
       pmem: ["p.img", { path: "q.img", readOnly: true }],
       shm: [
         { channel: "ring", peer: 1, peers: 4, size: "2M", visibleTo: [0, 2] },
-        { channel: "x", peer: 0 },
+        { channel: "x", peer: 0, common: "64K" },
+        { channel: "y", peer: 0, common: 0 },
       ],
       console: { scrollback: "1M", log: "out.log" },
       rng: false,
@@ -113,8 +114,9 @@ describe("a definition", () => {
       ],
       cdrom: "/base/cd.iso",
       shm: [
-        { channel: "ring", peer: 1, peers: 4, size: 2 * MIB, visibleTo: [0, 2] },
-        { channel: "x", peer: 0, peers: 2, size: MIB, visibleTo: "all" },
+        { channel: "ring", peer: 1, peers: 4, size: 2 * MIB, common: 0, visibleTo: [0, 2] },
+        { channel: "x", peer: 0, peers: 2, size: MIB, common: 65536, visibleTo: "all" },
+        { channel: "y", peer: 0, peers: 2, size: MIB, common: 0, visibleTo: "all" },
       ],
       vfio: [],
       console: { scrollback: MIB, log: "/base/out.log" },
@@ -328,6 +330,16 @@ describe("a wrong definition", () => {
       "an odd disk",
       "name: a\ndisks: [{ path: d, size: 1000B }]\n",
       /disks\[0\]\.size: 1000B is not a multiple of 512/,
+    ],
+    [
+      "an odd common section",
+      "name: a\ncdrom: c\nshm: [{ channel: c, peer: 0, common: 100B }]\n",
+      /shm\[0\]\.common: 100B is not a multiple of 4 KiB/,
+    ],
+    [
+      "a large common section",
+      "name: a\ncdrom: c\nshm: [{ channel: c, peer: 0, common: 2G }]\n",
+      /shm\[0\]\.common: more than 1 GiB/,
     ],
     ["a serial number in Greek", "name: a\ndisks: [{ path: d, serial: αβγ }]\n", /disks\[0\]\.serial/],
     ["a vsock of the host", "name: a\ncdrom: c\nvsock: 2\n", /vsock: 2/],

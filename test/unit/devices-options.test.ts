@@ -120,6 +120,12 @@ describe("device options", () => {
     ["a place that a channel has not", { shm: [{ ...shm, peer: 2 }] }, "shm 0: the peer"],
     ["one seen by a stranger", { shm: [{ ...shm, visibleTo: [1, 9] }] }, "shm 0: a peer to be seen by"],
     ["an area of odd size", { shm: [{ ...shm, areaBytes: 5000 }] }, "shm 0: the size of an area"],
+    ["a common section of odd size", { shm: [{ ...shm, commonBytes: 1 }] }, "the size of the common section"],
+    [
+      "a common section of 2 GiB",
+      { shm: [{ ...shm, commonBytes: 2 ** 31 }] },
+      "the common section is too large",
+    ],
     ["a device nowhere", { vfio: [{ device: "4.0" }] }, 'vfio 0: "4.0" is not the address'],
     ["a device twice", { vfio: [{ device: "00:04.0" }, { device: "0000:00:04.0" }] }, "named twice"],
     ["a device beside a balloon", { vfio: [{ device: "00:04.0" }], balloon: true }, "not together"],
@@ -156,6 +162,8 @@ describe("v2m's device options", () => {
           "channel=a,peer=1",
           "peer=2,visible-to=0+3,size=64K,peers=4,channel=b",
           "channel=c,peer=0,visible-to=none",
+          "channel=d,peer=0,common=64K",
+          "channel=e,peer=0,common=0",
         ],
       }),
     ).toEqual({
@@ -190,6 +198,8 @@ describe("v2m's device options", () => {
         { directory: channel("a"), peer: 1, peers: 2, areaBytes: 1 << 20 },
         { directory: channel("b"), peer: 2, peers: 4, areaBytes: 65536n, visibleTo: [0, 3] },
         { directory: channel("c"), peer: 0, peers: 2, areaBytes: 1 << 20, visibleTo: [] },
+        { directory: channel("d"), peer: 0, peers: 2, areaBytes: 1 << 20, commonBytes: 65536n },
+        { directory: channel("e"), peer: 0, peers: 2, areaBytes: 1 << 20, commonBytes: 0n },
       ],
     });
     expect(parseDevices({})).toEqual({});

@@ -3,6 +3,7 @@
 import { describe, expect, it } from "vitest";
 import {
   SHM_AREA_MAX,
+  SHM_COMMON_MAX,
   SHM_PEERS,
   SHM_SIGNATURES,
   SHM_VECTORS,
@@ -21,6 +22,7 @@ const HEADERS = [
       VMMHPC_SHM_PEERS: SHM_PEERS,
       VMMHPC_SHM_VECTORS: SHM_VECTORS,
       VMMHPC_SHM_AREA_MAX: SHM_AREA_MAX,
+      VMMHPC_SHM_COMMON_MAX: SHM_COMMON_MAX,
     },
     signatures: SHM_SIGNATURES,
   },

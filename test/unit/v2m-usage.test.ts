@@ -66,6 +66,11 @@ describe("v2m refuses with exit code 2", () => {
       ["run", ...guest, "--shm", "channel=c,peer=0,size=2G"],
       /--shm size 2G: not from 4K/,
     ],
+    [
+      "a channel with hardly anything in common",
+      ["run", ...guest, "--shm", "channel=c,peer=0,common=1K"],
+      /--shm common 1K: not from 4K/,
+    ],
     ["a channel seen by a name", ["run", ...guest, "--shm", "channel=c,peer=0,visible-to=b"], /visible-to b/],
     [
       "a channel seen by none of its own",

@@ -16,7 +16,8 @@ enum { REG_ID = 0x00, REG_COMMAND = 0x04, REG_BAR0 = 0x10, REG_CAPABILITIES = 0x
 enum { CAPABILITY_VENDOR = 0x09, CAPABILITY_MSIX = 0x11 };
 #define COMMAND_ON 0x406u /* memory, messages, no INTx */
 #define MSIX_ENABLE 0x80000000u
-#define AREA_BYTES 0x10u            /* in the vendor's capability */
+#define COMMON_BYTES 0x08u          /* in the vendor's capability: what all may write */
+#define AREA_BYTES 0x10u            /* likewise */
 #define REG_PEERS 1u                /* of the function's registers, in words */
 #define MESSAGE_ADDRESS 0xfee00000u /* SDM 3A, 11.11.1; destination in bits 12 to 19 */
 
@@ -76,14 +77,13 @@ int64_t shm_find(void)
         return slot == SLOTS ? -ENODEV : 0;
     }
     set_config(REG_COMMAND, COMMAND_ON);
-    machine.shm_registers = bar(0);
-    machine.shm.start = bar(2);
-    info.shm_area = config(capability(CAPABILITY_VENDOR) + AREA_BYTES);
-    machine.shm.end =
-        machine.shm.start + LWK_PAGE + info.shm_area * map_mmio(machine.shm_registers)[REG_PEERS];
-    info.shm_registers_pa = machine.shm_registers;
-    info.shm_pa = machine.shm.start;
-    info.shm_bytes = machine.shm.end - machine.shm.start;
+    info.shm_registers_pa = machine.shm_registers = bar(0);
+    info.shm_pa = machine.shm.start = bar(2);
+    uint32_t sizes = capability(CAPABILITY_VENDOR);
+    info.shm_area = config(sizes + AREA_BYTES);
+    info.shm_bytes = LWK_PAGE + config(sizes + COMMON_BYTES) +
+                     info.shm_area * map_mmio(machine.shm_registers)[REG_PEERS];
+    machine.shm.end = machine.shm.start + info.shm_bytes;
     enable_interrupts();
     return 0;
 }

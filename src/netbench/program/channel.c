@@ -23,8 +23,8 @@ static void ring_write(struct channel *c, const uint8_t *data, uint64_t bytes)
 {
     const uint64_t at = c->written % c->ring_bytes;
     const uint64_t first = least(bytes, c->ring_bytes - at);
-    copy(c->own->ring + at, data, first);
-    copy(c->own->ring, data + first, bytes - first);
+    copy(c->own_ring + at, data, first);
+    copy(c->own_ring, data + first, bytes - first);
     c->written += ring_share(bytes);
 }
 
@@ -32,8 +32,8 @@ static void ring_read(struct channel *c, uint64_t from, uint8_t *data, uint64_t 
 {
     const uint64_t at = from % c->ring_bytes;
     const uint64_t first = least(bytes, c->ring_bytes - at);
-    copy(data, c->theirs->ring + at, first);
-    copy(data + first, c->theirs->ring, bytes - first);
+    copy(data, c->their_ring + at, first);
+    copy(data + first, c->their_ring, bytes - first);
 }
 
 /* After a store that the other side may sleep for. The fence is the other half of the one in
@@ -101,10 +101,9 @@ static int64_t channel_get(struct stream *stream, void *data, uint64_t bytes)
     if (slot == 0) {
         return 0;
     }
-    const uint64_t all = slot->bytes;
+    const uint64_t all = LOAD(&slot->bytes); /* once: it may change meanwhile */
     if (all > CHANNEL_CHUNK || all < c->got) {
-        return -EPROTO; /* another memory than ours: whatever it says, nothing beyond the ring is
-                           read */
+        return -EPROTO; /* others may write it: whatever it says, nothing beyond the ring is read */
     }
     const uint64_t part = least(bytes, all - c->got);
     if (all <= CHANNEL_INLINE) {
@@ -145,14 +144,24 @@ static int64_t spin(struct channel *c)
     return 0;
 }
 
-void channel_init(struct channel *c, void *own, const void *theirs, uint64_t area_bytes)
+_Static_assert(sizeof(struct channel_control) <= CHANNEL_CONTROL, "it fits");
+
+void channel_init(struct channel *c, const struct channel_window *window, uint32_t self,
+                  uint32_t partner)
 {
-    const uint64_t ring = area_bytes - sizeof(struct channel_area);
+    const uint64_t last = self > partner ? self : partner;
+    const int common = (last + 1) * CHANNEL_CONTROL <= window->common_bytes;
+    uint8_t *own = window->areas + self * window->area_bytes;
+    uint8_t *theirs = window->areas + partner * window->area_bytes;
+    uint8_t *own_control = common ? window->common + (uint64_t)self * CHANNEL_CONTROL : own;
+    uint8_t *their_control = common ? window->common + (uint64_t)partner * CHANNEL_CONTROL : theirs;
     *c = (struct channel){
         .stream = {.put = channel_put, .get = channel_get, .wait = channel_wait},
-        .own = own,
-        .theirs = theirs,
-        .ring_bytes = ring - ring % CHANNEL_LINE,
+        .own = (struct channel_control *)(void *)own_control,
+        .theirs = (const struct channel_control *)(const void *)their_control,
+        .own_ring = own + CHANNEL_CONTROL,
+        .their_ring = theirs + CHANNEL_CONTROL,
+        .ring_bytes = window->area_bytes - CHANNEL_CONTROL,
         .rest = spin,
     };
     for (uint64_t i = 0; i < CHANNEL_SLOTS; i++) {

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A stream over memory that each side writes and the other one only reads: two areas of a channel
- * (docs/reference/shm.md) in guests, two halves of shared memory in processes of the host. The same
- * machine code for both: it needs nothing but the areas.
+ * A stream over a channel's memory (docs/reference/shm.md): in guests a device's, in processes of
+ * the host shared memory of the same layout. The same machine code for both.
+ *
+ * What is polled and what comes with it (struct channel_control) is in the common section, which
+ * both sides may write, if there is one: on some processors a line that is read through a mapping
+ * without the right to write takes twice as long. Long data are in areas, which only their owners
+ * write. Others may scribble in the common section: what is read there is checked.
  */
 #ifndef NETBENCH_CHANNEL_H
 #define NETBENCH_CHANNEL_H
@@ -15,6 +19,7 @@ enum {
     CHANNEL_INLINE = CHANNEL_LINE - 16, /* bytes that travel with their number, in one line */
     CHANNEL_CHUNK = 16384,              /* of more: one side copies in while the other copies out */
     CHANNEL_AREA_MIN = 131072,
+    CHANNEL_CONTROL = 8192, /* of the common section, for each peer */
 };
 
 /* A message, or a part of one. */
@@ -24,20 +29,29 @@ struct channel_slot {
     uint8_t data[CHANNEL_INLINE];
 };
 
-/* What an area holds, all of it its owner's. */
-struct channel_area {
+/* What a side says; nobody else ought to write it. */
+struct channel_control {
     uint64_t taken; /* slots of the other side that were read */
     uint8_t pad[CHANNEL_LINE - 8];
     uint32_t waits; /* STREAM_*: for what its owner sleeps, and has to be rung */
     uint8_t pad_too[CHANNEL_LINE - 4];
     struct channel_slot slots[CHANNEL_SLOTS];
-    uint8_t ring[]; /* data of slots with more than fits in */
+};
+
+/* The memory of a channel: areas of peers 0, 1, … beside each other. */
+struct channel_window {
+    uint8_t *common; /* what all may write */
+    uint64_t common_bytes;
+    uint8_t *areas;
+    uint64_t area_bytes; /* of each: at least CHANNEL_AREA_MIN */
 };
 
 struct channel {
     struct stream stream;
-    struct channel_area *own;
-    const struct channel_area *theirs;
+    struct channel_control *own;
+    const struct channel_control *theirs;
+    uint8_t *own_ring; /* data of slots with more than fits in */
+    const uint8_t *their_ring;
     uint64_t ring_bytes;
     uint64_t sent;                /* slots */
     uint64_t received;            /* slots read to their end */
@@ -52,9 +66,10 @@ struct channel {
 };
 
 /*
- * A channel between two areas of `area_bytes` (at least CHANNEL_AREA_MIN). The own area is emptied:
- * neither side may use the stream before both have done so. `wake` and `rest` are the caller's.
+ * A channel between two peers, of which `self` is this side. What it says is emptied: neither side
+ * may use the stream before both have done so. `wake` and `rest` are the caller's.
  */
-void channel_init(struct channel *channel, void *own, const void *theirs, uint64_t area_bytes);
+void channel_init(struct channel *channel, const struct channel_window *window, uint32_t self,
+                  uint32_t partner);
 
 #endif

@@ -14,7 +14,8 @@
 #define DEVICES "/sys/bus/pci/devices"
 #define NEW_ID "/sys/bus/pci/drivers/uio_pci_generic/new_id"
 enum { VENDOR = 0x110a, DEVICE = 0x4106, REGISTER_BYTES = 4096 };
-enum { COMMAND = 4, COMMAND_MEMORY = 2, CAPABILITIES = 0x34, CAP_VENDOR = 9, CAP_AREA = 16 };
+enum { COMMAND = 4, COMMAND_MEMORY = 2, CAPABILITIES = 0x34, CAP_VENDOR = 9 };
+enum { CAP_COMMON = 8, CAP_AREA = 16 }; /* of CAP_VENDOR: sizes */
 
 static bool complain(const char *what)
 {
@@ -43,7 +44,12 @@ static bool open_lwk(struct device *d, int fd)
     d->registers = map(fd, REGISTER_BYTES, 0);
     d->window = map(fd, info[0], REGISTER_BYTES);
     d->interrupts = fd;
-    return mapped(d) || complain(LWK_DEVICE);
+    if (!mapped(d)) {
+        return complain(LWK_DEVICE);
+    }
+    /* The window ends with the last area. */
+    d->common_bytes = info[0] - TABLE_BYTES - d->registers[REG_PEERS] * info[1];
+    return true;
 }
 
 static unsigned long number_in(const char *device, const char *name)
@@ -165,6 +171,7 @@ static bool open_linux(struct device *d, bool waits)
     while (at != 0 && config_read(d->config, at, 1) != CAP_VENDOR) {
         at = config_read(d->config, at + 1, 1);
     }
+    d->common_bytes = config_read(d->config, at + CAP_COMMON, 4);
     d->area_bytes = config_read(d->config, at + CAP_AREA, 4);
     d->registers = map(registers, REGISTER_BYTES, 0);
     d->window = map(memory, bytes, start);
@@ -194,9 +201,12 @@ int64_t device_wait(const struct device *d)
     return n == (ssize_t)sizeof(count) || (n < 0 && errno == EINTR) ? 0 : n < 0 ? -errno : -EIO;
 }
 
-uint8_t *device_area(const struct device *d, uint32_t peer)
+struct channel_window device_memory(const struct device *d)
 {
-    return d->window + TABLE_BYTES + d->area_bytes * peer;
+    return (struct channel_window){.common = d->window + TABLE_BYTES,
+                                   .common_bytes = d->common_bytes,
+                                   .areas = d->window + TABLE_BYTES + d->common_bytes,
+                                   .area_bytes = d->area_bytes};
 }
 
 uint32_t device_state(const struct device *d, uint32_t peer)

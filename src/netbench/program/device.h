@@ -14,6 +14,7 @@ enum { TABLE_BYTES = 4096 };
 struct device {
     volatile uint32_t *registers;
     uint8_t *window;
+    uint64_t common_bytes;
     uint64_t area_bytes;
     /* Where interrupts are read from, or -1: each read waits for one. */
     int interrupts;
@@ -27,7 +28,7 @@ bool device_open(struct device *device, bool waits);
 /* Until an interrupt has come: 0 or -errno. */
 int64_t device_wait(const struct device *device);
 
-uint8_t *device_area(const struct device *device, uint32_t peer);
+struct channel_window device_memory(const struct device *device);
 uint32_t device_state(const struct device *device, uint32_t peer);
 
 #endif

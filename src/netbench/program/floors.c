@@ -21,7 +21,7 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
-enum { AREA_BYTES = 1 << 20, BATCH = 16 };
+enum { AREA_BYTES = 1 << 20, BELLS_BYTES = 4096, BATCH = 16 };
 
 static void pin(int cpu)
 {
@@ -60,8 +60,7 @@ static int64_t two_processes(const struct side *side, body *leads, body *follows
     return rc != 0 ? rc : status == 0 ? 0 : -EPROTO;
 }
 
-/* A channel whose sides sleep on a counter in the sleeper's area, which the other process may write
- * here. */
+/* A channel whose sides sleep on a counter, which the other process may write. */
 struct memory_channel {
     struct channel channel;
     uint32_t *own_bell, *their_bell;
@@ -90,17 +89,25 @@ static int64_t yield(struct channel *channel)
     return 0;
 }
 
-/* The shared memory: two areas, and a page with the bells of both. Both processes start with all of
- * it zero. */
-static void open_side(struct memory_channel *m, const struct side *side, uint8_t *shared,
-                      size_t self)
+/* The shared memory: a page with the bells of both sides, then a channel's. Both processes start
+ * with all of it zero. */
+static int64_t open_side(struct memory_channel *m, const struct side *side, uint8_t *shared,
+                         uint32_t self)
 {
     const struct options *o = side->options;
-    uint32_t *bells = (uint32_t *)(shared + 2 * (size_t)AREA_BYTES);
-    channel_init(&m->channel, shared + self * AREA_BYTES, shared + (1 - self) * AREA_BYTES,
-                 AREA_BYTES);
-    m->own_bell = bells + self * CHANNEL_LINE;
-    m->their_bell = bells + (1 - self) * CHANNEL_LINE;
+    uint32_t *bells = (uint32_t *)(void *)shared;
+    uint8_t *common = shared + BELLS_BYTES;
+    const struct channel_window window = {.common = common,
+                                          .common_bytes = o->common,
+                                          .areas = common + o->common,
+                                          .area_bytes = AREA_BYTES};
+    uint8_t *theirs = window.areas + (1 - self) * (size_t)AREA_BYTES;
+    if (o->protects && mprotect(theirs, AREA_BYTES, PROT_READ) != 0) {
+        return -errno;
+    }
+    channel_init(&m->channel, &window, self, 1 - self);
+    m->own_bell = bells + (size_t)self * CHANNEL_LINE;
+    m->their_bell = bells + (size_t)(1 - self) * CHANNEL_LINE;
     m->heard = 0;
     if (!o->polls) {
         m->channel.wake = ring;
@@ -108,27 +115,28 @@ static void open_side(struct memory_channel *m, const struct side *side, uint8_t
     } else if (sysconf(_SC_NPROCESSORS_ONLN) < 2 || (o->cpus[0] >= 0 && o->cpus[0] == o->cpus[1])) {
         m->channel.rest = yield;
     }
+    return 0;
 }
 
 static int64_t memory_lead(const struct side *side, void *shared)
 {
     static struct memory_channel m;
-    open_side(&m, side, shared, 0);
-    return lead(&m.channel.stream, &side->request, side->result);
+    const int64_t rc = open_side(&m, side, shared, 0);
+    return rc != 0 ? rc : lead(&m.channel.stream, &side->request, side->result);
 }
 
 static int64_t memory_follow(const struct side *side, void *shared)
 {
     static struct memory_channel m;
     const struct request *r = &side->request;
-    open_side(&m, side, shared, 1);
-    return follow(&m.channel.stream, r->out, r->in, r->bytes);
+    const int64_t rc = open_side(&m, side, shared, 1);
+    return rc != 0 ? rc : follow(&m.channel.stream, r->out, r->in, r->bytes);
 }
 
 int64_t measure_processes(const struct side *side)
 {
     const int fd = memfd_create("netbench", MFD_CLOEXEC);
-    const size_t bytes = 2 * (size_t)AREA_BYTES + 4096;
+    const size_t bytes = BELLS_BYTES + side->options->common + 2 * (size_t)AREA_BYTES;
     if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0) {
         return -errno;
     }

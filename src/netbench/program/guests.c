@@ -59,14 +59,14 @@ int64_t measure_over_channel(const struct side *side)
         d.device.area_bytes < CHANNEL_AREA_MIN) {
         return -EINVAL;
     }
-    channel_init(&d.channel, device_area(&d.device, self), device_area(&d.device, o->partner),
-                 d.device.area_bytes);
+    const struct channel_window memory = device_memory(&d.device);
+    channel_init(&d.channel, &memory, self, o->partner);
     if (!o->polls) {
         d.channel.wake = ring;
         d.channel.rest = rest;
     }
     say_ready(side);
-    /* Each state is a session: the other side has emptied its area then. */
+    /* Each state is a session: the other side has emptied what it says then. */
     d.device.registers[REG_STATE] = o->session;
     while (device_state(&d.device, o->partner) != o->session) {
         (void)usleep(POLL_US);

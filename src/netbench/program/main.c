@@ -7,6 +7,7 @@
  *   netbench via=tcp role=follow port=P
  *   netbench via=tcp role=lead address=A port=P …
  *   netbench via=processes|loopback|copy [cpus=A,B] [wait=…] …
+ *     … of processes: writes=all|own (memory, each of the other's, too, or its own) common=BYTES
  *     … of who measures: test=latency|stream|both bytes=N ns=TIME; of all: limit=SECONDS, which end
  * the program
  *

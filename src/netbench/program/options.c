@@ -7,6 +7,8 @@
 #include <string.h>
 
 #define BYTES_MOST (64u << 20)
+#define PAGE UINT64_C(4096)
+#define COMMON_BYTES (16 * PAGE) /* as guests have it */
 
 static bool number(const char *text, uint64_t most, uint64_t *value)
 {
@@ -47,6 +49,7 @@ static bool set(struct options *o, const char *name, const char *value)
     static const char *const tests[] = {"", "latency", "stream", "both"};
     static const char *const roles[] = {"follow", "lead"};
     static const char *const waits[] = {"interrupt", "poll"};
+    static const char *const writes[] = {"all", "own"};
     uint64_t chosen = 0;
     bool ok = true;
     if (strcmp(name, "via") == 0) {
@@ -74,6 +77,11 @@ static bool set(struct options *o, const char *name, const char *value)
         o->port = (uint16_t)chosen;
     } else if (strcmp(name, "cpus") == 0) {
         ok = cpus(value, o->cpus);
+    } else if (strcmp(name, "writes") == 0) {
+        ok = choose(value, writes, 2, &chosen);
+        o->protects = chosen == 1;
+    } else if (strcmp(name, "common") == 0) {
+        ok = number(value, BYTES_MOST, &o->common) && o->common % PAGE == 0;
     } else if (strcmp(name, "limit") == 0) {
         ok = number32(value, 1000000, &o->limit);
     } else {
@@ -84,8 +92,12 @@ static bool set(struct options *o, const char *name, const char *value)
 
 bool options_read(struct options *o, int argc, char **argv)
 {
-    *o = (struct options){
-        .via = "", .bytes = 8, .session = 1, .address = "127.0.0.1", .cpus = {-1, -1}};
+    *o = (struct options){.via = "",
+                          .bytes = 8,
+                          .session = 1,
+                          .address = "127.0.0.1",
+                          .cpus = {-1, -1},
+                          .common = COMMON_BYTES};
     for (int i = 1; i < argc; i++) {
         char *equals = strchr(argv[i], '=');
         if (equals != NULL) {

@@ -17,7 +17,9 @@ struct options {
     uint32_t partner, session; /* shm */
     const char *address;       /* tcp */
     uint16_t port;
-    int cpus[2]; /* of processes; -1: any */
+    int cpus[2];     /* of processes; -1: any */
+    bool protects;   /* processes: each may only read the other's area, as peers of a channel */
+    uint64_t common; /* processes: bytes that both may write, of which both poll */
     uint32_t limit;
 };
 

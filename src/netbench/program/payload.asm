@@ -47,17 +47,18 @@ QUEUES          equ 0xd00000    ; 2 MiB
         jmp     .end
 .channel:
         call    channel_open
-        mov     rax, [own]
-        mov     [request.own], rax
-        mov     rcx, [id]
-        xor     ecx, 1
+        xor     ecx, ecx
         call    area
-        mov     [request.theirs], rax
+        mov     [request.areas], rax
         mov     rax, [area_bytes]
         mov     [request.area_bytes], rax
+        mov     rax, [common_bytes]
+        mov     [request.common_bytes], rax
         mov     rax, [id]
+        mov     [request.self], rax
         xor     eax, 1
-        mov     [request.leads], rax
+        mov     [request.partner], rax
+        mov     [request.leads], rax    ; peer 0 does
         mov     esi, REGISTERS
         mov     dword [rsi + REG_STATE], 1
         mov     rcx, [id]
@@ -100,10 +101,14 @@ align 8
 status: dq      0
 ; struct payload (payload.c)
 request:
-.own:   dq      0
-.theirs:
+        dq      WINDOW + TABLE_BYTES
+.common_bytes:
         dq      0
+.areas: dq      0
 .area_bytes:
+        dq      0
+.self:  dq      0
+.partner:
         dq      0
 .leads: dq      0
         dq      CHANNEL, RESULT, MOST

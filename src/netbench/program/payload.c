@@ -7,9 +7,8 @@
 
 /* As payload.asm lays it out. */
 struct payload {
-    void *own;
-    const void *theirs;
-    uint64_t area_bytes;
+    struct channel_window window;
+    uint64_t self, partner; /* peers */
     uint64_t leads;
     struct channel *channel;
     struct result *result;
@@ -48,6 +47,6 @@ __attribute__((section(".text.entry"))) int64_t payload_run(const struct payload
     if (p->address != 0) {
         return over_network(p);
     }
-    channel_init(p->channel, p->own, p->theirs, p->area_bytes);
+    channel_init(p->channel, &p->window, (uint32_t)p->self, (uint32_t)p->partner);
     return measure(p, &p->channel->stream);
 }

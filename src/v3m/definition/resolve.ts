@@ -203,12 +203,21 @@ class Resolver {
         this.#problems.add(path, `${id} is not one of ${peers} peers`, `0 to ${peers - 1}, or more peers`);
       }
     }
-    const size =
-      input.size === undefined
-        ? SHM_DEFAULTS.size
-        : this.#size(input.size, ["shm", index, "size"], PAGE, "4 KiB");
-    if (size > SHM_MOST) this.#problems.add(["shm", index, "size"], "more than 1 GiB", SIZE_HELP);
-    return { channel: input.channel, peer: input.peer, peers, size, visibleTo: input.visibleTo ?? "all" };
+    const bytes = (key: "size" | "common") => {
+      const value = input[key];
+      if (value === undefined || (key === "common" && parseBytes(value) === 0)) return SHM_DEFAULTS[key];
+      const size = this.#size(value, ["shm", index, key], PAGE, "4 KiB");
+      if (size > SHM_MOST) this.#problems.add(["shm", index, key], "more than 1 GiB", SIZE_HELP);
+      return size;
+    };
+    return {
+      channel: input.channel,
+      peer: input.peer,
+      peers,
+      size: bytes("size"),
+      common: bytes("common"),
+      visibleTo: input.visibleTo ?? "all",
+    };
   }
 
   #module(input: NonNullable<DefinitionInput["modules"]>[number]): VmModule {

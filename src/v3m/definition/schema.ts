@@ -14,6 +14,8 @@ import { SIZE_HELP, SIZE_PATTERN, TIME_HELP, TIME_PATTERN } from "./units.js";
 const text = (pattern: string, error: string) => z.string().regex(new RegExp(pattern), { error });
 
 const size = () => z.union([text(SIZE_PATTERN, SIZE_HELP), z.int().positive()], { error: SIZE_HELP });
+const sizeOrNone = () =>
+  z.union([text(SIZE_PATTERN, SIZE_HELP), z.int().nonnegative()], { error: SIZE_HELP });
 const time = () => z.union([text(TIME_PATTERN, TIME_HELP), z.number().nonnegative()], { error: TIME_HELP });
 /** A NUL would end a path early in C, and so would it a command line. */
 const noNul = (what: string) => text("^[^\\u0000]*$", `${what} holds a NUL character`);
@@ -212,6 +214,9 @@ const shm = z.strictObject({
   peer: z.int().min(0).max(63).describe("this VM's id in it"),
   peers: z.int().min(2).max(64).optional().describe("the same in all its VMs; default 2"),
   size: size().optional().describe("of the area that each peer writes, the same in all its VMs; default 1M"),
+  common: sizeOrNone()
+    .optional()
+    .describe("of what all peers write, the same in all its VMs; default 0: nothing"),
   visibleTo: z
     .array(z.int().min(0).max(63))
     .max(64)

@@ -195,6 +195,8 @@ export interface VmShm {
   readonly peers: number;
   /** Bytes of each peer's area, a multiple of 4 KiB, the same in all its VMs. */
   readonly size: number;
+  /** Bytes of what all peers write, a multiple of 4 KiB, the same in all its VMs; 0: nothing. */
+  readonly common: number;
   /** Ids of those that may read its area and ring its doorbells. */
   readonly visibleTo: "all" | readonly number[];
 }
@@ -204,7 +206,7 @@ export interface VmVfio {
   /** Address of its PCI function, with the domain: `0000:00:04.0`. */
   readonly device: string;
 }
-export const SHM_DEFAULTS = { peers: 2, size: 2 ** 20 } as const;
+export const SHM_DEFAULTS = { peers: 2, size: 2 ** 20, common: 0 } as const;
 
 /** Names of channels, disks and modules. */
 export const IDENTIFIER = {

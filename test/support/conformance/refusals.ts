@@ -61,7 +61,7 @@ function asking(feature: Feature, world: World): Partial<VmDefinition> | undefin
     case "pmem":
       return { pmem: [{ path: image, readOnly: false }] };
     case "shm":
-      return { shm: [{ channel: "conformance", peer: 0, peers: 2, size: MIB, visibleTo: "all" }] };
+      return { shm: [{ channel: "conformance", peer: 0, peers: 2, size: MIB, common: 0, visibleTo: "all" }] };
     case "vfio":
       return { vfio: [{ device: "0000:00:1f.7" }] };
     case "rng":

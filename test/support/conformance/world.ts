@@ -26,7 +26,7 @@ const MODULES = [
 const LEAN_MODULES = ["virtio_net", "vmw_vsock_virtio_transport"];
 
 /** The module of examples/, as a definition names it. */
-const SHM = { channel: "conformance", peer: 0, peers: 2, size: MIB, visibleTo: "all" } as const;
+const SHM = { channel: "conformance", peer: 0, peers: 2, size: MIB, common: 0, visibleTo: "all" } as const;
 const TALLY = {
   name: "tally",
   path: join(packageRoot(), "native/build/release/tally.so"),

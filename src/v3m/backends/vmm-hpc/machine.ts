@@ -147,11 +147,12 @@ export async function machineOptions(
     disks,
     nets: definition.nics.map((nic) => netOptions(nic, fds)),
     pmem: definition.pmem,
-    shm: definition.shm.map(({ channel, peer, peers, size, visibleTo }) => ({
+    shm: definition.shm.map(({ channel, peer, peers, size, common, visibleTo }) => ({
       directory: join(channels, channel),
       peer,
       peers,
       areaBytes: size,
+      commonBytes: common,
       visibleTo,
     })),
     vfio: definition.vfio,
