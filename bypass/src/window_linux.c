@@ -2,13 +2,14 @@
 /*
  * The window of a Linux guest, from user space and with stock modules: the PCI function through
  * /sys, its memory through /dev/mem (cacheable: docs/reference/shm.md), its interrupts through
- * uio_pci_generic.
+ * VFIO, or where that is not to be had through uio_pci_generic.
  *
  * A process that dies leaves the device as it is, and others would wait for it. So there is a
  * guard: a process that does nothing but wait for this one's end, and says that the peer is gone
  * then.
  */
 #include "device.h"
+#include "vfio_bell.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -36,9 +38,10 @@ struct linux_window {
     struct device device; /* first */
     char directory[300];  /* the device's */
     int config;
-    int uio;
-    int lifeline; /* the guard sees it closed when this process ends */
-    pid_t guard;  /* 0: none */
+    struct vfio_bell vfio; /* by MSI-X, */
+    int uio;               /* or by INTx, or neither of them */
+    int lifeline;          /* the guard sees it closed when this process ends */
+    pid_t guard;           /* 0: none */
 };
 
 static struct linux_window *of(struct bypass_window *window)
@@ -148,6 +151,14 @@ static int32_t bind_uio(struct linux_window *linux_window)
     return linux_window->uio < 0 ? BYPASS_E_SYSTEM : BYPASS_OK;
 }
 
+static int32_t open_interrupts(struct linux_window *linux_window)
+{
+    if (vfio_bell_open(&linux_window->vfio, linux_window->directory, EFD_NONBLOCK)) {
+        return BYPASS_OK;
+    }
+    return bind_uio(linux_window);
+}
+
 static void *map(int fd, uint64_t bytes, uint64_t offset)
 {
     if (fd < 0 || bytes == 0) {
@@ -184,12 +195,16 @@ static void set_state(struct bypass_window *window, uint32_t state)
 static void wait_for_bell(struct bypass_window *window, uint64_t timeout)
 {
     struct linux_window *linux_window = of(window);
-    struct pollfd ready = {.fd = linux_window->uio, .events = POLLIN};
-    uint32_t count = 0;
-    /* The device keeps what rang since the last time, and interrupts now. */
-    enable(linux_window);
+    const bool by_uio = linux_window->uio >= 0;
+    struct pollfd ready = {.fd = by_uio ? linux_window->uio : linux_window->vfio.event,
+                           .events = POLLIN};
+    uint64_t count = 0;
+    if (by_uio) {
+        /* The device keeps what rang since the last time, and interrupts now. */
+        enable(linux_window);
+    }
     if (poll(&ready, 1, (int)((timeout + 999) / 1000)) > 0 &&
-        read(linux_window->uio, &count, sizeof(count)) < 0) {
+        read(ready.fd, &count, by_uio ? sizeof(uint32_t) : sizeof(count)) < 0) {
         return; /* waking up for nothing is allowed */
     }
 }
@@ -209,6 +224,7 @@ static void close_window(struct bypass_window *window)
     if (linux_window->uio >= 0) {
         close(linux_window->uio);
     }
+    vfio_bell_close(&linux_window->vfio);
     free(linux_window);
 }
 
@@ -223,10 +239,13 @@ static void stand_guard(const struct linux_window *linux_window, int lifeline)
         (const volatile uint32_t *)linux_window->device.memory + linux_window->device.window.id;
     uint32_t told = 0;
     uint32_t last = 0;
-    /* Not ended with the process by a signal to all in its group; nothing of it kept open. */
+    /* Not ended with the process by a signal to all in its group; nothing of it kept open, but for
+     * the function, which VFIO would disable. */
     setsid();
+    int function = fcntl(linux_window->vfio.device, F_DUPFD, 2);
     dup2(lifeline, 0);
-    syscall(SYS_close_range, 1, ~0u, 0);
+    dup2(function, 1);
+    syscall(SYS_close_range, function < 0 ? 1u : 2u, ~0u, 0);
     ssize_t got = 0;
     while ((got = read(0, &told, sizeof(told))) > 0 || (got < 0 && errno == EINTR)) {
         last = got > 0 ? told : last;
@@ -271,11 +290,13 @@ static int32_t open_device(struct linux_window *linux_window, int32_t waits)
     if (linux_window->config < 0 || flock(linux_window->config, LOCK_EX | LOCK_NB) != 0) {
         return BYPASS_E_SYSTEM;
     }
-    code = waits ? bind_uio(linux_window) : BYPASS_OK;
+    code = waits ? open_interrupts(linux_window) : BYPASS_OK;
     if (code != BYPASS_OK) {
         return code;
     }
-    enable(linux_window);
+    if (linux_window->vfio.device < 0) {
+        enable(linux_window);
+    }
     struct device *device = &linux_window->device;
     device->registers = map(open_in(linux_window, "resource0", O_RDWR), DEVICE_REGISTER_BYTES, 0);
     /* Not resource2, which Linux maps uncached: /dev/mem takes the type of the MTRRs, write-back.
@@ -298,6 +319,8 @@ int32_t bypass_window_linux(int32_t waits, struct bypass_window **out)
     }
     linux_window->config = -1;
     linux_window->uio = -1;
+    linux_window->vfio =
+        (struct vfio_bell){.container = -1, .group = -1, .device = -1, .event = -1};
     linux_window->device.window.ops = &LINUX_OPS;
     int32_t code = open_device(linux_window, waits);
     if (code != BYPASS_OK) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A channel's device, as a hostile driver and a hostile server use it: its registers, its window
- * and its configuration space, and what comes over its connection. Each 8 bytes are one step. What
- * must hold: who it is does not change, its window stays as large as it is, what others write is
- * nobody else's to write, and no step upsets the machine.
+ * A channel's device, as a hostile driver and a hostile server use it: its registers, its window,
+ * its configuration space and its IOMMU, and what comes over its connection. Each 8 bytes are one
+ * step. What must hold: who it is does not change, its window stays as large as it is, what others
+ * write is nobody else's to write, and no step upsets the machine.
  */
 #include "harness.h"
 
@@ -117,8 +117,11 @@ static void run(const struct rig *rig, const struct step *step)
         }
         break;
     case 3:
-        (void)machine_rig_mmio(vm, VH_ECAM_GPA + 0x8000 + (offset & 0xff), bytes, direction,
-                               step->value);
+        (void)machine_rig_mmio(
+            vm,
+            ((step->more & 0x40) != 0 ? VH_IOMMU_GPA + VH_PAGE : VH_ECAM_GPA + 0x8000) +
+                (offset & 0xff),
+            bytes, direction, step->value);
         break;
     case 4:
         say(rig, step);

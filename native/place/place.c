@@ -95,8 +95,6 @@ static struct vh_place *new_place(const struct vmmhpc *vm, const struct vmmhpc_p
     place->nodes = asked->nodes;
     place->base.vm_made = vm_made;
     place->base.cpuid = vh_place_cpuid;
-    place->base.tables = vh_place_tables;
-    place->base.table_count = asked->nodes > 0 ? VH_PLACE_TABLES : 0;
     return place;
 }
 
@@ -166,6 +164,10 @@ int32_t vmmhpc_place(struct vmmhpc *vm, const struct vmmhpc_placement *placement
     place->cache_bits = cache_bits;
     place->shows_more = placement->nodes > 0 || placement->cache_cores > 0;
     vm->placing = &place->base;
+    if (placement->nodes > 0) {
+        memcpy(vm->acpi_tables, vh_place_tables, sizeof(vh_place_tables));
+        vm->acpi_table_count = VH_PLACE_TABLES;
+    }
     vh_place_threads(vm, place);
     return rebuild(vm, placement, place, err);
 }

@@ -196,6 +196,7 @@ static void reset(struct vh_pci_device *device)
     shm->intx_masked = false;
     device->msix.held = true;
     shm->state = 0;
+    vh_shm_iommu_reset(shm);
     vh_shm_link_state(shm);
     watch_bells(shm);
     (void)pthread_mutex_unlock(&shm->lock);
@@ -373,5 +374,6 @@ int32_t vmmhpc_add_shm(struct vmmhpc *vm, const struct vmmhpc_shm *config, uint3
     if (id != NULL) {
         *id = shm->pci.slot;
     }
-    return connect_device(vm, shm, err);
+    status = vh_shm_iommu_add(shm, err);
+    return status == VMMHPC_OK ? connect_device(vm, shm, err) : status;
 }

@@ -31,6 +31,9 @@ enum {
     VH_SHM_REG_STATE = 0x10,
 };
 
+/* Registers of its IOMMU: iommu.c. */
+#define VH_SHM_IOMMU_BYTES 0x100u
+
 struct vh_shm_other {
     bool present;
     int bells[VMMHPC_SHM_VECTORS];
@@ -58,6 +61,7 @@ struct vh_shm {
     uint32_t state;
     uint32_t state_sent;
     bool lost; /* the channel has gone */
+    uint8_t iommu[VH_SHM_IOMMU_BYTES];
 };
 
 static inline struct vh_shm *vh_shm_of(struct vh_pci_device *device)
@@ -86,6 +90,14 @@ void vh_shm_window_move(struct vh_shm *shm, uint64_t gpa);
 void vh_shm_registers_move(struct vh_shm *shm, uint64_t gpa);
 /** A peer came (takes the descriptors), or left (NULL). */
 void vh_shm_bells_put(struct vh_shm *shm, uint32_t peer, const int *bells);
+
+/* iommu.c */
+
+/** Put an IOMMU before the device, and tell of it by ACPI. After vh_pci_add(), before the guest is
+ *  loaded. */
+int32_t vh_shm_iommu_add(struct vh_shm *shm, struct vmmhpc_error *err);
+/** As at power-on. The device's lock is held. */
+void vh_shm_iommu_reset(struct vh_shm *shm);
 
 /* link.c: what is said to the server and heard from it. */
 

@@ -17,7 +17,7 @@ struct vh_acpi_table {
     void (*body)(struct vh_bytes *out, const struct vh_acpi_context *context);
 };
 
-#define VH_ACPI_FURTHER 2u
+#define VH_ACPI_FURTHER 3u
 
 struct vh_acpi_config {
     uint32_t cpus;

@@ -32,6 +32,8 @@
 #define VH_PCI_WINDOW_BYTES 0x20000000ull
 #define VH_ECAM_GPA 0xe0000000ull
 #define VH_ECAM_BYTES 0x100000ull
+/* IOMMUs of libvmmhpc-shm's devices: a page for each slot. */
+#define VH_IOMMU_GPA 0xfed90000ull
 /* INTx: four lines, shared by the slots. */
 #define VH_PCI_FIRST_GSI 16u
 #define VH_PCI_LINE(slot) ((slot) % 4u)

@@ -119,7 +119,7 @@ static int32_t write_platform(struct vmmhpc *vm, uint64_t *rsdp, struct vmmhpc_e
     if ((vm->flags & VMMHPC_FLAG_BARE) != 0) {
         return VMMHPC_OK;
     }
-    struct vh_acpi_config acpi = {
+    const struct vh_acpi_config acpi = {
         .cpus = vm->cpus,
         .apic_ids = vm->apic_ids,
         .uart = (vm->flags & VMMHPC_FLAG_NO_UART) == 0,
@@ -128,12 +128,10 @@ static int32_t write_platform(struct vmmhpc *vm, uint64_t *rsdp, struct vmmhpc_e
         .pci_window_gpa = vm->pci.window_gpa,
         .pci_window_bytes = vm->pci.window_bytes,
         .generation_gpa = vm->has_generation_id ? VH_GENERATION_GPA : 0,
+        .further = vm->acpi_tables,
+        .further_count = vm->acpi_table_count,
         .machine = vm,
     };
-    if (vm->placing != NULL) {
-        acpi.further = vm->placing->tables;
-        acpi.further_count = vm->placing->table_count;
-    }
     int32_t status = vh_acpi_build(&vm->memory, &acpi, rsdp, err);
     if (status == VMMHPC_OK && vm->has_generation_id) {
         status = vh_generation_write(vm, err);

@@ -149,8 +149,6 @@ struct vh_placing {
     int32_t (*vm_made)(const struct vmmhpc *vm, struct vmmhpc_error *err);
     /** Correct what a vCPU is told of its CPU. capacity: entries that cpuid has room for. */
     void (*cpuid)(const struct vh_vcpu *vcpu, struct kvm_cpuid2 *cpuid, uint32_t capacity);
-    const struct vh_acpi_table *tables;
-    uint32_t table_count;
 };
 
 struct vmmhpc {
@@ -165,6 +163,9 @@ struct vmmhpc {
     int32_t *pin;
     uint32_t pin_count;
     struct vh_placing *placing; /* NULL: nothing beyond pin */
+    /* What further libraries say by ACPI. */
+    struct vh_acpi_table acpi_tables[VH_ACPI_FURTHER];
+    uint32_t acpi_table_count;
     int kvm_fd;
     size_t run_bytes; /* length of the kvm_run mapping */
     bool hide_xsave;

@@ -57,6 +57,27 @@ uint64_t machine_rig_mmio(struct vmmhpc *vm, uint64_t gpa, uint32_t bytes, uint3
     return result;
 }
 
+uint64_t machine_rig_load(const uint8_t *from, uint32_t bytes)
+{
+    uint64_t value = 0;
+    memcpy(&value, from, bytes);
+    return value;
+}
+
+const uint8_t *machine_rig_table(const struct vmmhpc *vm, uint64_t rsdp, const char *signature)
+{
+    const uint8_t *root = vh_memory_at(&vm->memory, rsdp, 36);
+    const uint8_t *xsdt =
+        root == NULL ? NULL : vh_memory_at(&vm->memory, machine_rig_load(root + 24, 8), 36);
+    for (uint64_t at = 36; xsdt != NULL && at + 8 <= machine_rig_load(xsdt + 4, 4); at += 8) {
+        const uint8_t *table = vh_memory_at(&vm->memory, machine_rig_load(xsdt + at, 8), 36);
+        if (table != NULL && memcmp(table, signature, 4) == 0) {
+            return table;
+        }
+    }
+    return NULL;
+}
+
 void machine_rig_serve(struct vmmhpc *vm)
 {
     atomic_store(&vm->state, VMMHPC_STATE_RUNNING);

@@ -14,6 +14,11 @@ void machine_rig_free(struct vmmhpc *vm);
 uint64_t machine_rig_mmio(struct vmmhpc *vm, uint64_t gpa, uint32_t bytes, uint32_t direction,
                           uint64_t value);
 
+/** A little-endian number. */
+uint64_t machine_rig_load(const uint8_t *from, uint32_t bytes);
+/** An ACPI table that the XSDT names, or NULL. */
+const uint8_t *machine_rig_table(const struct vmmhpc *vm, uint64_t rsdp, const char *signature);
+
 /** Serve the devices' descriptors that are ready, as the I/O thread would. */
 void machine_rig_serve(struct vmmhpc *vm);
 

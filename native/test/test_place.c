@@ -135,27 +135,6 @@ static void show_nodes(struct vmmhpc *vm, struct vh_place *place,
     vm->placing = &place->base;
 }
 
-static uint64_t load(const uint8_t *from, uint32_t bytes)
-{
-    uint64_t value = 0;
-    memcpy(&value, from, bytes);
-    return value;
-}
-
-/* A table that the XSDT names, or NULL. */
-static const uint8_t *find(struct vmmhpc *vm, uint64_t rsdp, const char *signature)
-{
-    const uint8_t *root = vh_memory_at(&vm->memory, rsdp, 36);
-    const uint8_t *xsdt = root == NULL ? NULL : vh_memory_at(&vm->memory, load(root + 24, 8), 36);
-    for (uint64_t at = 36; xsdt != NULL && at + 8 <= load(xsdt + 4, 4); at += 8) {
-        const uint8_t *table = vh_memory_at(&vm->memory, load(xsdt + at, 8), 36);
-        if (table != NULL && memcmp(table, signature, 4) == 0) {
-            return table;
-        }
-    }
-    return NULL;
-}
-
 TEST(place_numa_tables)
 {
     static const uint8_t distances[] = {10, 17, 31, 10};
@@ -173,27 +152,27 @@ TEST(place_numa_tables)
                                           .machine = vm};
     uint64_t rsdp = 0;
     CHECK_OK(vh_acpi_build(&vm->memory, &config, &rsdp, &err), &err);
-    const uint8_t *srat = find(vm, rsdp, "SRAT");
-    const uint8_t *slit = find(vm, rsdp, "SLIT");
+    const uint8_t *srat = machine_rig_table(vm, rsdp, "SRAT");
+    const uint8_t *slit = machine_rig_table(vm, rsdp, "SLIT");
     if (CHECK(srat != NULL) && CHECK(slit != NULL)) {
-        CHECK_EQ(load(srat + 4, 4), 48 + 7 * 16 + 24 + 40);
+        CHECK_EQ(machine_rig_load(srat + 4, 4), 48 + 7 * 16 + 24 + 40);
         for (uint32_t i = 0; i < CPUS - 1; i++) {
             const uint8_t *cpu = srat + 48 + i * (size_t)16;
-            CHECK_EQ(load(cpu, 2), 0x1000); /* type 0, 16 bytes */
+            CHECK_EQ(machine_rig_load(cpu, 2), 0x1000); /* type 0, 16 bytes */
             CHECK_EQ(cpu[2], i / 4);
             CHECK_EQ(cpu[3], vm->apic_ids[i]);
-            CHECK_EQ(load(cpu + 4, 4), 1);
+            CHECK_EQ(machine_rig_load(cpu + 4, 4), 1);
         }
         const uint8_t *last = srat + 48 + 7 * 16;
-        CHECK_EQ(load(last, 2), 0x1802);
-        CHECK_EQ(load(last + 4, 4), 1);
-        CHECK_EQ(load(last + 8, 4), 300);
+        CHECK_EQ(machine_rig_load(last, 2), 0x1802);
+        CHECK_EQ(machine_rig_load(last + 4, 4), 1);
+        CHECK_EQ(machine_rig_load(last + 8, 4), 300);
         const uint8_t *ram = last + 24;
-        CHECK_EQ(load(ram, 2), 0x2801);
-        CHECK_EQ(load(ram + 2, 4), 1);
-        CHECK_EQ(load(ram + 8, 8), 0);
-        CHECK_EQ(load(ram + 16, 8), 4 * VH_MIB);
-        CHECK_EQ(load(slit + 36, 8), 2);
+        CHECK_EQ(machine_rig_load(ram, 2), 0x2801);
+        CHECK_EQ(machine_rig_load(ram + 2, 4), 1);
+        CHECK_EQ(machine_rig_load(ram + 8, 8), 0);
+        CHECK_EQ(machine_rig_load(ram + 16, 8), 4 * VH_MIB);
+        CHECK_EQ(machine_rig_load(slit + 36, 8), 2);
         CHECK(memcmp(slit + 44, distances, sizeof(distances)) == 0);
     }
     vm->placing = NULL;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `v2m bench net` between Linux guests: every path carries messages, and `shm` costs the fewest exits. */
 import { expect, it } from "vitest";
-import { medianOf, type NetBenchResult, type TestName } from "../../src/netbench/index.js";
+import { medianOf, type NetBenchResult, TESTS, type TestName } from "../../src/netbench/index.js";
 import { suite } from "../support/capabilities.js";
 import { rounds } from "../support/places.js";
 import { v2m } from "../support/v2m.js";
 
 suite("v2m bench net between Linux guests", { needs: ["linux-guest", "root"] }, () => {
-  it("by interrupts, messages that follow each other cost fewer exits by shm than by tap, vhost and user", async () => {
+  it("by interrupts, a message by shm costs fewer exits than by tap, vhost and user", async () => {
     const options = ["--paths", "tap,vhost,user,shm,rdma", "--sizes", "8", "--wait", "interrupt"];
     const effort = ["--duration", `${rounds(1500, 5000)}ms`, "--rounds", String(rounds(1, 5))];
     const { code, stdout, stderr } = await v2m("bench", "net", ...options, ...effort, "--json");
@@ -21,10 +21,14 @@ suite("v2m bench net between Linux guests", { needs: ["linux-guest", "root"] }, 
       expect(found, `${id}\n${stderr}`).not.toBeNull();
       return found ?? Number.NaN;
     };
-    for (const test of ["stream", "both"] as const) {
+    for (const test of TESTS) {
       const shm = exits("shm", test);
       expect(shm).toBeGreaterThan(0);
-      for (const other of ["tap", "vhost", "user"]) expect(shm, stderr).toBeLessThan(exits(other, test));
+      // One by one: a doorbell, a halt and the clock's, by VFIO. By UIO it would be more than the others'.
+      const most = test === "latency" ? 0.8 : 1;
+      for (const other of ["tap", "vhost", "user"]) {
+        expect(shm, `${test}\n${stderr}`).toBeLessThan(most * exits(other, test));
+      }
     }
     for (const { id, kind, test, rounds: points } of result.series) {
       for (const point of points) {

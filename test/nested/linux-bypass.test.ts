@@ -10,6 +10,17 @@ import { suspiciousMessages } from "../support/linux-checks.js";
 
 const AREA = 1 << 20;
 
+/** What brings a channel's interrupts to programs. */
+const DRIVERS = {
+  vfio: {
+    name: "vfio-pci",
+    modules: ["vfio_iommu_type1", "vfio_pci"],
+    prepare: "echo Y >/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
+  },
+  uio: { name: "uio_pci_generic", modules: ["uio_pci_generic"], prepare: "true" },
+} as const;
+type Driver = (typeof DRIVERS)[keyof typeof DRIVERS];
+
 /** Guests in one channel; a program's rank is the number of its guest. */
 class Group {
   readonly guests: LinuxGuest[] = [];
@@ -19,7 +30,7 @@ class Group {
     this.#channel = Channel.create(options);
   }
 
-  static async boot(options: ChannelOptions, ...programs: string[]): Promise<Group> {
+  static async boot(options: ChannelOptions, driver: Driver, ...programs: string[]): Promise<Group> {
     const group = new Group(options);
     const extraFiles = await Promise.all(
       programs.map(async (name) => {
@@ -28,8 +39,10 @@ class Group {
       }),
     );
     for (let peer = 0; peer < options.peers; peer++) {
-      const initramfs = { extraFiles, modules: ["uio_pci_generic"] };
-      group.guests.push(await LinuxGuest.boot({ shm: [{ channel: group.#channel, peer }], initramfs }));
+      const initramfs = { extraFiles, modules: [...driver.modules] };
+      const guest = await LinuxGuest.boot({ shm: [{ channel: group.#channel, peer }], initramfs });
+      group.guests.push(guest);
+      await guest.sh(driver.prepare);
     }
     return group;
   }
@@ -37,6 +50,14 @@ class Group {
   /** The same command in each guest, at once. */
   run(command: string) {
     return Promise.all(this.guests.map((guest) => guest.run(command)));
+  }
+
+  /** Which driver has the channel's device, in each guest. */
+  async drivers(): Promise<string[]> {
+    const ran = await this.run(
+      "for d in /sys/bus/pci/devices/*; do [ $(cat $d/vendor) = 0x110a ] && basename $(readlink $d/driver); done",
+    );
+    return ran.map(({ output }) => output);
   }
 
   async dispose(): Promise<void> {
@@ -49,10 +70,10 @@ class Group {
 const counts = (outputs: readonly { output: string }[], what: string) =>
   outputs.map(({ output }) => Number(new RegExp(`${what} (\\d+)`).exec(output)?.[1]));
 
-suite("MPI programs on four Linux guests", { needs: ["linux-guest"] }, () => {
+suite("MPI programs on four Linux guests, by VFIO", { needs: ["linux-guest"] }, () => {
   let group: Group;
   beforeAll(async () => {
-    group = await Group.boot({ peers: 4, areaBytes: AREA }, "mpi_check");
+    group = await Group.boot({ peers: 4, areaBytes: AREA }, DRIVERS.vfio, "mpi_check");
   });
   afterAll(() => group?.dispose());
 
@@ -67,6 +88,7 @@ suite("MPI programs on four Linux guests", { needs: ["linux-guest"] }, () => {
       expect(doorbells[rank]).toBeGreaterThan(0);
       expect(doorbells[rank]).toBeLessThan(sent[rank] ?? 0);
     }
+    expect(await group.drivers()).toEqual([0, 1, 2, 3].map(() => DRIVERS.vfio.name));
   });
 
   it("a program that dies is an error of the others, and they can run another", async () => {
@@ -93,16 +115,17 @@ suite("MPI programs on four Linux guests", { needs: ["linux-guest"] }, () => {
   });
 });
 
-suite("NetPIPE on two Linux guests", { needs: ["linux-guest"] }, () => {
+suite("NetPIPE on two Linux guests, by UIO", { needs: ["linux-guest"] }, () => {
   let group: Group;
   beforeAll(async () => {
-    group = await Group.boot({ peers: 2, areaBytes: AREA, commonBytes: 8192 }, "NPmpi");
+    group = await Group.boot({ peers: 2, areaBytes: AREA, commonBytes: 8192 }, DRIVERS.uio, "NPmpi");
   });
   afterAll(() => group?.dispose());
 
   it("finds all its bytes", async () => {
     const ran = await group.run("NPmpi -i -n 2 -u 70000 -o /tmp/out");
     expect(ran.map(({ code }) => code)).toEqual([0, 0]);
+    expect(await group.drivers()).toEqual([0, 1].map(() => DRIVERS.uio.name));
     const lines = (ran[0]?.output ?? "").split("\n");
     const checked = lines.filter((line) => /^ *\d+: +\d+ bytes/.test(line));
     expect(checked.length).toBeGreaterThan(25);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "device.h"
 
+#include "vfio_bell.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -44,6 +46,7 @@ static bool open_lwk(struct device *d, int fd)
     d->registers = map(fd, REGISTER_BYTES, 0);
     d->window = map(fd, info[0], REGISTER_BYTES);
     d->interrupts = fd;
+    d->count_bytes = sizeof(uint32_t);
     if (!mapped(d)) {
         return complain(LWK_DEVICE);
     }
@@ -120,7 +123,7 @@ static bool window_bar(const char *device, uint64_t *start, uint64_t *bytes)
     return *start != 0;
 }
 
-/* The driver that brings interrupts to user space: its device's descriptor, or -1. */
+/* Interrupts by INTx: the descriptor of uio_pci_generic, or -1. */
 static int open_uio(const char *device)
 {
     char path[400];
@@ -145,6 +148,26 @@ static int open_uio(const char *device)
     return fd;
 }
 
+/*
+ * Interrupts by MSI-X where VFIO is there: nothing is to be done for the next one. Else by INTx,
+ * which has to be let come again by configuration space. With neither of them memory is decoded
+ * all the same.
+ */
+static bool open_interrupts(struct device *d, const char *path, bool waits)
+{
+    static struct vfio_bell bell; /* open until the program ends */
+    if (waits && vfio_bell_open(&bell, path, 0)) {
+        d->interrupts = bell.event;
+        d->count_bytes = sizeof(uint64_t);
+        return true;
+    }
+    d->interrupts = waits ? open_uio(path) : -1;
+    d->count_bytes = sizeof(uint32_t);
+    d->masked = waits;
+    return (!waits || d->interrupts >= 0 || complain("uio_pci_generic")) &&
+           (config_command(d->config) || complain(path));
+}
+
 static bool open_linux(struct device *d, bool waits)
 {
     char path[300];
@@ -155,16 +178,17 @@ static bool open_linux(struct device *d, bool waits)
         return complain("no channel (110a:4106)");
     }
     d->config = open_in(path, "config");
-    d->interrupts = waits ? open_uio(path) : -1;
-    if (waits && d->interrupts < 0) {
-        return complain("uio_pci_generic");
+    if (d->config < 0) {
+        return complain(path);
+    }
+    if (!open_interrupts(d, path, waits)) {
+        return false;
     }
     const int registers = open_in(path, "resource0");
     /* Not by resource2, which Linux maps uncached: /dev/mem takes the type of the MTRRs,
      * write-back. */
     const int memory = open("/dev/mem", O_RDWR | O_CLOEXEC);
-    if (d->config < 0 || !config_command(d->config) || registers < 0 || memory < 0 ||
-        !window_bar(path, &start, &bytes)) {
+    if (registers < 0 || memory < 0 || !window_bar(path, &start, &bytes)) {
         return complain(path);
     }
     uint32_t at = config_read(d->config, CAPABILITIES, 1);
@@ -191,14 +215,14 @@ bool device_open(struct device *d, bool waits)
 
 int64_t device_wait(const struct device *d)
 {
-    uint32_t count = 0;
+    uint64_t count = 0;
     /* uio_pci_generic has masked the interrupt that it took. One that came meanwhile is not lost.
      */
-    if (d->config >= 0 && !config_command(d->config)) {
+    if (d->masked && !config_command(d->config)) {
         return -errno;
     }
-    const ssize_t n = read(d->interrupts, &count, sizeof(count));
-    return n == (ssize_t)sizeof(count) || (n < 0 && errno == EINTR) ? 0 : n < 0 ? -errno : -EIO;
+    const ssize_t n = read(d->interrupts, &count, d->count_bytes);
+    return n == (ssize_t)d->count_bytes || (n < 0 && errno == EINTR) ? 0 : n < 0 ? -errno : -EIO;
 }
 
 struct channel_window device_memory(const struct device *d)

@@ -16,11 +16,11 @@ struct device {
     uint8_t *window;
     uint64_t common_bytes;
     uint64_t area_bytes;
-    /* Where interrupts are read from, or -1: each read waits for one. */
+    /* Where interrupts are read from, or -1: each read waits for one, and gives so many bytes. */
     int interrupts;
-    /* Linux: configuration space, by which an interrupt that was taken is let come again; else -1.
-     */
-    int config;
+    uint32_t count_bytes;
+    int config;  /* Linux: configuration space; else -1 */
+    bool masked; /* by who took the interrupt: configuration space lets it come again */
 };
 
 /* Open it; with `waits` also its interrupts. Says on standard error what is missing. */
