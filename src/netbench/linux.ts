@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * Pairs of Linux guests with a network card or device for each path, so that all paths are measured between the same
- * two guests: Debian's cloud kernel, busybox and the measuring program, one vCPU each.
+ * two guests: Debian's cloud kernel, busybox and the measuring program, one vCPU each. Verbs and functions of the
+ * host's need the generic kernel.
  */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -9,34 +10,65 @@ import { createServer } from "node:net";
 import { cpus } from "node:os";
 import { guestInitramfs } from "../../harness/initramfs.js";
 import { ensureKernel, type GuestKernel } from "../../harness/kernels.js";
+import { V3mError } from "../errors.js";
 import { ShellGuest } from "../measure/shell-guest.js";
 import { Channel } from "../vmm/channel.js";
 import type { NetOptions } from "../vmm/devices.js";
 import { Machine } from "../vmm/machine.js";
 import type { Contender } from "./contender.js";
-import { countersOf, outcomeOf } from "./counters.js";
+import { type Counters, countersOf, outcomeOf } from "./counters.js";
 import { type PathName, TESTS } from "./names.js";
 import type { Request } from "./plan.js";
 import { limitSeconds, parseSample, program, requestWords } from "./program.js";
+import { RDMA_MODULES, RDMA_PATH, rdmaFiles } from "./rdma-files.js";
+import { type FunctionPair, functionModules } from "./vfio.js";
 
-export const MEMORY_MIB = 128;
+const MEMORY_MIB = 128;
+/** With Debian's generic kernel, and perftest's libraries in the initramfs. */
+const GENERIC_MEMORY_MIB = 256;
 const AREA_BYTES = 1 << 20;
 const MODULES = ["virtio_net", "uio_pci_generic"];
 const PORT = 5001;
+/** Until two cards have found a carrier. */
+const REACH_SECONDS = 60;
 /** By which the follower's program speaks to the shell of its guest. */
 const PIPE = "/tmp/said";
 /** What passt calls itself and its guest, where the host has no network (src/vmm/passt.ts). */
 const USER_HOST = "10.0.2.2";
 const USER_GUEST = "10.0.2.15";
 
-/** What is prepared before: fetched and built where there may be no network later. */
-export async function linuxFiles(): Promise<{ readonly kernel: GuestKernel; readonly initrd: string }> {
-  const kernel = await ensureKernel("cloud");
-  const file = { type: "file", path: "bin/netbench", data: readFileSync(program()), mode: 0o755 } as const;
-  return { kernel, initrd: await guestInitramfs({ extraFiles: [file], modules: MODULES, kernel }) };
+export interface LinuxFiles {
+  readonly kernel: GuestKernel;
+  readonly initrd: string;
+  readonly memoryMiB: number;
+  /** For `vfio`. */
+  readonly functions: FunctionPair | undefined;
 }
 
-type LinuxPath = "tap" | "vhost" | "user";
+/** What is prepared before, for these paths: fetched and built where there may be no network later. */
+export async function linuxFiles(
+  paths: readonly PathName[],
+  handedOn: FunctionPair | undefined,
+): Promise<LinuxFiles> {
+  const verbs = paths.includes("rdma");
+  const functions = paths.includes("vfio") ? handedOn : undefined;
+  const generic = verbs || functions !== undefined;
+  const kernel = await ensureKernel(generic ? "generic" : "cloud");
+  const file = { type: "file", path: "bin/netbench", data: readFileSync(program()), mode: 0o755 } as const;
+  const extraFiles = [file, ...(verbs ? await rdmaFiles() : [])];
+  // The functions' last: their interfaces come after those of the other links.
+  const drivers = functions === undefined ? [] : await functionModules(kernel, functions);
+  const modules = [...MODULES, ...(verbs ? RDMA_MODULES : []), ...drivers];
+  const initrd = await guestInitramfs({ extraFiles, modules, kernel });
+  return { kernel, initrd, memoryMiB: generic ? GENERIC_MEMORY_MIB : MEMORY_MIB, functions };
+}
+
+/** Paths that have a card of their own, in the order of the cards; soft-RoCE works over a tap device. */
+const LINKS = ["tap", "vhost", "user", "rdma", "vfio"] as const;
+type LinuxPath = (typeof LINKS)[number];
+const TAPS: readonly LinuxPath[] = ["tap", "vhost", "rdma"];
+/** Of their addresses, where they are not passt's. */
+const NETWORKS: Readonly<Record<LinuxPath, number>> = { tap: 91, vhost: 92, user: 0, rdma: 93, vfio: 94 };
 
 /** A bridge for each pair and path: frames of one pair come to no other. */
 function bridgeName(path: LinuxPath, pair: number): string {
@@ -50,8 +82,8 @@ function ip(...args: string[]): void {
 const tapName = (path: LinuxPath, pair: number, peer: number) => `v3m${path}${pair}p${peer}`;
 
 /** 10.<path>.<pair>.<peer>: of the leader 2, of the follower 1. */
-function address(path: LinuxPath, pair: number, peer: number): string {
-  return `10.${path === "tap" ? 91 : 92}.${pair}.${peer === 0 ? 2 : 1}`;
+export function address(path: LinuxPath, pair: number, peer: number): string {
+  return `10.${NETWORKS[path]}.${pair}.${peer === 0 ? 2 : 1}`;
 }
 
 function freePort(): Promise<number> {
@@ -73,6 +105,8 @@ interface Guest {
 /** Two guests; 0 leads, 1 follows. */
 export class LinuxPair {
   readonly machines: readonly Machine[];
+  /** The leader's and the follower's. */
+  readonly shells: readonly [ShellGuest, ShellGuest];
   readonly #guests: readonly [Guest, Guest];
   readonly #channel: Channel;
   /** The host's port that leads to the follower. */
@@ -84,44 +118,39 @@ export class LinuxPair {
     this.#channel = channel;
     this.#userPort = userPort;
     this.machines = guests.map(({ machine }) => machine);
+    this.shells = [guests[0].shell, guests[1].shell];
   }
 
   /** Booted and connected. `paths` are those that can be had here. */
-  static async boot(
-    files: Awaited<ReturnType<typeof linuxFiles>>,
-    paths: readonly PathName[],
-    pair: number,
-  ): Promise<LinuxPair> {
-    const links = (["tap", "vhost", "user"] as const).filter((path) => paths.includes(path));
+  static async boot(files: LinuxFiles, paths: readonly PathName[], pair: number): Promise<LinuxPair> {
+    // Two functions are one pair's.
+    const links = LINKS.filter((path) => paths.includes(path) && (path !== "vfio" || pair === 0));
+    const taps = TAPS.filter((path) => links.includes(path));
+    const functions = links.includes("vfio") ? files.functions : undefined;
     const channel = Channel.create({ peers: 2, areaBytes: AREA_BYTES });
     const userPort = links.includes("user") ? await freePort() : 0;
     const cores = cpus().length;
     const guests: Guest[] = [];
     try {
-      for (const path of links)
-        if (path !== "user") ip("link", "add", bridgeName(path, pair), "type", "bridge");
+      for (const path of taps) ip("link", "add", bridgeName(path, pair), "type", "bridge");
       for (const peer of [0, 1]) {
-        const nets = links.map((path): NetOptions => {
-          if (path !== "user") {
-            return { kind: "tap", name: tapName(path, pair, peer), vhost: path === "vhost" };
-          }
-          return peer === 0 ? { kind: "user" } : { kind: "user", tcp: [{ host: userPort, guest: PORT }] };
-        });
         const machine = await Machine.create({
           kernel: files.kernel.bzImage,
           initrd: files.initrd,
           cmdline: "console=ttyS0 quiet",
-          memory: MEMORY_MIB << 20,
-          nets,
+          memory: files.memoryMiB << 20,
+          nets: links.flatMap((path) => cardsOf(path, pair, peer, userPort)),
           shm: [{ channel, peer }],
+          ...(functions === undefined ? {} : { vfio: [{ device: functions[peer] ?? "" }] }),
           ...(cores < 2 ? {} : { pin: [(2 * pair + peer) % cores] }),
         });
         guests.push({ machine, shell: new ShellGuest(machine.console, machine.console) });
-        for (const path of links) if (path !== "user") joinBridge(path, pair, peer);
+        for (const path of taps) joinBridge(path, pair, peer);
         machine.start();
       }
       const [leader, follower] = guests as [Guest, Guest];
       for (const [peer, { shell }] of [leader, follower].entries()) await connect(shell, links, pair, peer);
+      if (functions !== undefined) await reach(leader.shell, address("vfio", pair, 1), functions);
       return new LinuxPair([leader, follower], channel, userPort);
     } catch (error) {
       for (const { machine } of guests) await machine.dispose();
@@ -174,6 +203,23 @@ export class LinuxPair {
   }
 }
 
+/** The card for a path, if V3M makes it. */
+function cardsOf(path: LinuxPath, pair: number, peer: number, userPort: number): NetOptions[] {
+  if (path === "vfio") return [];
+  if (path !== "user") return [{ kind: "tap", name: tapName(path, pair, peer), vhost: path === "vhost" }];
+  return peer === 0 ? [{ kind: "user" }] : [{ kind: "user", tcp: [{ host: userPort, guest: PORT }] }];
+}
+
+/** Wait for the other guest to answer through the functions. @throws V3mError E_GUEST */
+async function reach(shell: ShellGuest, other: string, functions: FunctionPair): Promise<void> {
+  await shell.run(`ping -c 1 -w ${REACH_SECONDS} ${other}`).catch((cause: unknown) => {
+    throw new V3mError("E_GUEST", `guests do not reach each other through ${functions.join(" and ")}`, {
+      hint: "--vfio takes two functions on one network, of which the guests' kernel has drivers",
+      cause,
+    });
+  });
+}
+
 function joinBridge(path: LinuxPath, pair: number, peer: number): void {
   ip("link", "set", tapName(path, pair, peer), "master", bridgeName(path, pair), "up");
   ip("link", "set", bridgeName(path, pair), "up");
@@ -190,8 +236,16 @@ async function connect(
     const own = path === "user" ? USER_GUEST : address(path, pair, peer);
     await shell.run(`ip addr add ${own}/24 dev eth${index}; ip link set eth${index} up`);
   }
+  if (links.includes("rdma")) {
+    await shell.run(`PATH=${RDMA_PATH} rdma link add rxe0 type rxe netdev eth${links.indexOf("rdma")}`);
+  }
   // Held open at both ends, so that neither side of it waits for the other.
   await shell.run(`mkfifo ${PIPE}; sleep 1000000 <>${PIPE} >/dev/null 2>&1 &`);
+}
+
+/** Counters of all guests of these pairs. */
+export function countersOfPairs(pairs: readonly LinuxPair[]): Counters {
+  return countersOf(pairs.flatMap(({ machines }) => machines.map((machine) => machine.kvmStats())));
 }
 
 /** A path between the given pairs. */
@@ -204,11 +258,11 @@ export function linuxPath(path: PathName, pairs: readonly LinuxPair[]): Contende
       const { leader, follower } = pairs[0]?.commands(path, 0, request) ?? { leader: "", follower: "" };
       return [follower, leader];
     },
-    refusal: () => undefined,
+    refusal: (request) =>
+      path === "vfio" && request.pairs > 1 ? "two functions make one pair of guests" : undefined,
     async run(request) {
       const used = pairs.slice(0, request.pairs);
-      const counters = () =>
-        countersOf(used.flatMap((pair) => pair.machines.map((machine) => machine.kvmStats())));
+      const counters = () => countersOfPairs(used);
       const before = counters();
       await Promise.all(used.map((pair, i) => pair.follow(path, i, request)));
       const texts = await Promise.all(used.map((pair, i) => pair.lead(path, i, request)));

@@ -50,6 +50,7 @@ const PLAN: Plan = {
   pairs: [1],
   rounds: 2,
   wait: "auto",
+  vfio: null,
 };
 
 /** Latency of 8 bytes: 100, 200, 300 ns; twice the size, twice the time. */
@@ -81,6 +82,7 @@ function series(id: Series["id"], test: Series["test"], bytes: number, factor: n
     bytes,
     pairs: 1,
     wait: "poll",
+    program: "netbench",
     commands: [`netbench via=${id}`],
     rounds: [round(1), round(1.5)],
   };
@@ -108,7 +110,7 @@ const RESULT: NetBenchResult = {
   host: null,
   guests: { kind: "payload", vcpus: 1, memoryMiB: 16, kernel: null },
   paths: [
-    { path: "tap", skipped: "payload guests have no TCP" },
+    { path: "tap", skipped: "payload guests have no network" },
     { path: "shm", pairs: 2, skipped: "no <core>" },
     { path: "shm", skipped: null },
   ],
@@ -325,7 +327,7 @@ describe("the table", () => {
 
   it("says what was skipped, and why; and how shm compares", () => {
     expect(skipped(RESULT)).toEqual([
-      "tap: skipped: payload guests have no TCP",
+      "tap: skipped: payload guests have no network",
       "shm, 2 pairs: skipped: no <core>",
     ]);
     expect(verdicts(RESULT)).toEqual([
