@@ -8,7 +8,7 @@ import { v2m } from "../support/v2m.js";
 
 suite("v2m bench net between guests of the lightweight kernel", { needs: ["lwk"] }, () => {
   it("measures shm, and says why not tap", async () => {
-    const effort = ["--sizes", "8,4K", "--duration", `${rounds(500, 3000)}ms`, "--rounds", "1"];
+    const effort = ["--sizes", "8", "--duration", `${rounds(500, 3000)}ms`, "--rounds", "1"];
     const options = ["--guests", "lwk", "--paths", "tap,shm", "--wait", "interrupt", "--json"];
     const { code, stdout, stderr } = await v2m("bench", "net", ...options, ...effort);
     expect(code, stderr).toBe(0);
@@ -18,14 +18,7 @@ suite("v2m bench net between guests of the lightweight kernel", { needs: ["lwk"]
       { path: "shm", skipped: null },
     ]);
     const own = result.series.filter(({ id }) => id === "shm");
-    expect(own.map(({ test, bytes }) => `${test} ${bytes}`).sort()).toEqual([
-      "both 4096",
-      "both 8",
-      "latency 4096",
-      "latency 8",
-      "stream 4096",
-      "stream 8",
-    ]);
+    expect(own.map(({ test }) => test)).toEqual(["latency", "stream", "both"]);
     for (const series of own) {
       expect(medianOf(series, (point) => point.messagesPerSecond)).toBeGreaterThan(0);
       expect(medianOf(series, (point) => point.exitsPerMessage)).not.toBeNull();

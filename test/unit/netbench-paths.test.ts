@@ -2,6 +2,7 @@
 /** Paths of `v2m bench net` by other means: perftest's command lines and output; functions of the host's; refusals. */
 import { describe, expect, it } from "vitest";
 import { pathRefusal } from "../../src/netbench/availability.js";
+import { linuxPath } from "../../src/netbench/linux.js";
 import {
   isLongEnough,
   messagesFor,
@@ -163,6 +164,11 @@ describe("paths that guests have not", () => {
   it.each(["tap", "vhost", "user", "rdma", "vfio"] as const)("%s", async (path) => {
     expect(await pathRefusal(path, plan("lwk"))).toBe("the lightweight kernel has no network");
     expect(await pathRefusal(path, plan("payload"))).toBe("payload guests have no network");
+  });
+  it("two functions are one pair's", () => {
+    const path = linuxPath("vfio", []);
+    expect(path.refusal({ pairs: 1, wait: "poll" })).toBeUndefined();
+    expect(path.refusal({ pairs: 2, wait: "poll" })).toBe("two functions make one pair of guests");
   });
   it.each(["linux", "lwk", "payload"] as const)("%s guests have shm", async (guests) => {
     expect(await pathRefusal("shm", plan(guests))).toBeUndefined();
