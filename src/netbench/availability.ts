@@ -39,7 +39,9 @@ export async function pathRefusal(path: PathName, plan: Plan): Promise<string | 
   const { guests } = plan;
   if (path === "shm") return undefined;
   if (guests === "lwk") return "the lightweight kernel has no network";
-  if (guests === "payload") return "payload guests have no network";
+  if (guests === "payload" && (path === "rdma" || path === "vfio")) {
+    return "payload guests have no driver for it";
+  }
   if (path === "vfio") return await vfioRefusal(functionsOf(plan));
   if (path === "user") return passt();
   const missing = tap();

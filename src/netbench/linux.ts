@@ -4,19 +4,26 @@
  * two guests: Debian's cloud kernel, busybox and the measuring program, one vCPU each. Verbs and functions of the
  * host's need the generic kernel.
  */
-import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { cpus } from "node:os";
 import { guestInitramfs } from "../../harness/initramfs.js";
 import { ensureKernel, type GuestKernel } from "../../harness/kernels.js";
 import { V3mError } from "../errors.js";
 import { ShellGuest } from "../measure/shell-guest.js";
 import { Channel } from "../vmm/channel.js";
-import type { NetOptions } from "../vmm/devices.js";
 import { Machine } from "../vmm/machine.js";
 import type { Contender } from "./contender.js";
 import { type Counters, countersOf, outcomeOf } from "./counters.js";
+import {
+  address,
+  freePort,
+  isNetworkPath,
+  joinBridge,
+  makeBridge,
+  type NetworkPath,
+  netOf,
+  USER_HOST,
+} from "./links.js";
 import { type PathName, TESTS } from "./names.js";
 import type { Request } from "./plan.js";
 import { limitSeconds, parseSample, program, requestWords } from "./program.js";
@@ -33,9 +40,6 @@ const PORT = 5001;
 const REACH_SECONDS = 60;
 /** By which the follower's program speaks to the shell of its guest. */
 const PIPE = "/tmp/said";
-/** What passt calls itself and its guest, where the host has no network (src/vmm/passt.ts). */
-const USER_HOST = "10.0.2.2";
-const USER_GUEST = "10.0.2.15";
 
 export interface LinuxFiles {
   readonly kernel: GuestKernel;
@@ -61,40 +65,6 @@ export async function linuxFiles(
   const modules = [...MODULES, ...(verbs ? RDMA_MODULES : []), ...drivers];
   const initrd = await guestInitramfs({ extraFiles, modules, kernel });
   return { kernel, initrd, memoryMiB: generic ? GENERIC_MEMORY_MIB : MEMORY_MIB, functions };
-}
-
-/** Paths that have a card of their own, in the order of the cards; soft-RoCE works over a tap device. */
-const LINKS = ["tap", "vhost", "user", "rdma", "vfio"] as const;
-type LinuxPath = (typeof LINKS)[number];
-const TAPS: readonly LinuxPath[] = ["tap", "vhost", "rdma"];
-/** Of their addresses, where they are not passt's. */
-const NETWORKS: Readonly<Record<LinuxPath, number>> = { tap: 91, vhost: 92, user: 0, rdma: 93, vfio: 94 };
-
-/** A bridge for each pair and path: frames of one pair come to no other. */
-function bridgeName(path: LinuxPath, pair: number): string {
-  return `v3m${path}${pair}`;
-}
-
-function ip(...args: string[]): void {
-  execFileSync("ip", args, { stdio: ["ignore", "ignore", "pipe"] });
-}
-
-const tapName = (path: LinuxPath, pair: number, peer: number) => `v3m${path}${pair}p${peer}`;
-
-/** 10.<path>.<pair>.<peer>: of the leader 2, of the follower 1. */
-export function address(path: LinuxPath, pair: number, peer: number): string {
-  return `10.${NETWORKS[path]}.${pair}.${peer === 0 ? 2 : 1}`;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const at = server.address();
-      server.close(() => resolve(typeof at === "object" && at !== null ? at.port : 0));
-    });
-  });
 }
 
 interface Guest {
@@ -124,28 +94,28 @@ export class LinuxPair {
   /** Booted and connected. `paths` are those that can be had here. */
   static async boot(files: LinuxFiles, paths: readonly PathName[], pair: number): Promise<LinuxPair> {
     // Two functions are one pair's.
-    const links = LINKS.filter((path) => paths.includes(path) && (path !== "vfio" || pair === 0));
-    const taps = TAPS.filter((path) => links.includes(path));
+    const links = paths.filter(isNetworkPath).filter((path) => path !== "vfio" || pair === 0);
     const functions = links.includes("vfio") ? files.functions : undefined;
     const channel = Channel.create({ peers: 2, areaBytes: AREA_BYTES });
     const userPort = links.includes("user") ? await freePort() : 0;
     const cores = cpus().length;
     const guests: Guest[] = [];
     try {
-      for (const path of taps) ip("link", "add", bridgeName(path, pair), "type", "bridge");
+      for (const path of links) makeBridge(path, pair);
       for (const peer of [0, 1]) {
+        const forwards = { tcp: [{ host: userPort, guest: PORT }] };
         const machine = await Machine.create({
           kernel: files.kernel.bzImage,
           initrd: files.initrd,
           cmdline: "console=ttyS0 quiet",
           memory: files.memoryMiB << 20,
-          nets: links.flatMap((path) => cardsOf(path, pair, peer, userPort)),
+          nets: links.flatMap((path) => netOf(path, pair, peer, forwards)),
           shm: [{ channel, peer }],
           ...(functions === undefined ? {} : { vfio: [{ device: functions[peer] ?? "" }] }),
           ...(cores < 2 ? {} : { pin: [(2 * pair + peer) % cores] }),
         });
         guests.push({ machine, shell: new ShellGuest(machine.console, machine.console) });
-        for (const path of taps) joinBridge(path, pair, peer);
+        for (const path of links) joinBridge(path, pair, peer);
         machine.start();
       }
       const [leader, follower] = guests as [Guest, Guest];
@@ -177,7 +147,7 @@ export class LinuxPair {
     const to =
       path === "user"
         ? `address=${USER_HOST} port=${this.#userPort}`
-        : `address=${address(path as LinuxPath, pair, 1)} port=${PORT}`;
+        : `address=${address(path as NetworkPath, pair, 1)} port=${PORT}`;
     return {
       leader: `netbench via=tcp role=lead ${to} ${words}`,
       follower: `netbench via=tcp role=follow port=${PORT} ${limit}`,
@@ -203,13 +173,6 @@ export class LinuxPair {
   }
 }
 
-/** The card for a path, if V3M makes it. */
-function cardsOf(path: LinuxPath, pair: number, peer: number, userPort: number): NetOptions[] {
-  if (path === "vfio") return [];
-  if (path !== "user") return [{ kind: "tap", name: tapName(path, pair, peer), vhost: path === "vhost" }];
-  return peer === 0 ? [{ kind: "user" }] : [{ kind: "user", tcp: [{ host: userPort, guest: PORT }] }];
-}
-
 /** Wait for the other guest to answer through the functions. @throws V3mError E_GUEST */
 async function reach(shell: ShellGuest, other: string, functions: FunctionPair): Promise<void> {
   await shell.run(`ping -c 1 -w ${REACH_SECONDS} ${other}`).catch((cause: unknown) => {
@@ -220,20 +183,15 @@ async function reach(shell: ShellGuest, other: string, functions: FunctionPair):
   });
 }
 
-function joinBridge(path: LinuxPath, pair: number, peer: number): void {
-  ip("link", "set", tapName(path, pair, peer), "master", bridgeName(path, pair), "up");
-  ip("link", "set", bridgeName(path, pair), "up");
-}
-
 async function connect(
   shell: ShellGuest,
-  links: readonly LinuxPath[],
+  links: readonly NetworkPath[],
   pair: number,
   peer: number,
 ): Promise<void> {
   await shell.ready();
   for (const [index, path] of links.entries()) {
-    const own = path === "user" ? USER_GUEST : address(path, pair, peer);
+    const own = address(path, pair, peer);
     await shell.run(`ip addr add ${own}/24 dev eth${index}; ip link set eth${index} up`);
   }
   if (links.includes("rdma")) {

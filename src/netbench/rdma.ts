@@ -3,7 +3,8 @@
 import type { ShellGuest } from "../measure/shell-guest.js";
 import type { Contender, Outcome } from "./contender.js";
 import { outcomeOf } from "./counters.js";
-import { address, countersOfPairs, type LinuxPair } from "./linux.js";
+import { address } from "./links.js";
+import { countersOfPairs, type LinuxPair } from "./linux.js";
 import { TESTS } from "./names.js";
 import {
   isLongEnough,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The result as rows of a table: one for each contender, number of pairs and size. */
 import { short } from "../measure/statistics.js";
+import { BESIDE_MOST, besideOthers } from "./beside.js";
 import { LABELS, type TestName } from "./names.js";
 import { medianOf, type NetBenchResult, type Point, ratios, type Series } from "./result.js";
 
@@ -88,13 +89,19 @@ export function skipped(result: NetBenchResult): string[] {
     });
 }
 
-/** `shm` beside the floor. */
+const many = (pairs: number) => (pairs === 1 ? "" : `, ${pairs} pairs`);
+
+/** `shm` beside the floor, and beside the other paths. */
 export function verdicts(result: NetBenchResult): string[] {
-  return ratios(result).map(({ what, pairs, ratio, goal }) => {
-    const many = pairs === 1 ? "" : `, ${pairs} pairs`;
+  const floor = ratios(result).map(({ what, pairs, ratio, goal }) => {
     const judged = goal === null ? "" : ` (${goal.text}: ${goal.met ? "met" : "MISSED"})`;
-    return `shm, ${what}${many}: ${ratio.toFixed(3)} times two host processes${judged}`;
+    return `shm, ${what}${many(pairs)}: ${ratio.toFixed(3)} times two host processes${judged}`;
   });
+  const others = besideOthers(result).map(({ pairs, bytes, other, ratio, met }) => {
+    const judged = met === null ? "" : ` (at most ${BESIDE_MOST}: ${met ? "met" : "MISSED"})`;
+    return `shm, latency at ${formatSize(bytes)}${many(pairs)}: ${short(ratio)} times ${LABELS[other]}, the quickest other path${judged}`;
+  });
+  return [...floor, ...others];
 }
 
 /** Where it was measured, and how. */

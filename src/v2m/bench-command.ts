@@ -14,9 +14,10 @@ Paths: tap (a tap device each, in a bridge), vhost (the same, moved by the host'
 (passt), shm (a channel of shared memory, past the hypervisor), rdma (verbs by soft-RoCE over a tap
 device each, measured by perftest), vfio (two network cards of this host's, named by --vfio). One that cannot be had here is skipped, with the reason in
 table and JSON; if none can, the command fails.
-Guests: linux; lwk (the lightweight kernel, shm only); payload (shm only: tiny guests that need no
-virtualization hardware, and a core each). Where the guests cannot run on this host's KVM, all of it
-runs in the nested machine, floors included: times are an emulator's there, exits are what counts.
+Guests: linux; lwk (the lightweight kernel, shm only); payload (not rdma and vfio: tiny guests that
+need no virtualization hardware, and a core each). Where the guests cannot run on this host's KVM,
+all of it runs in the nested machine, floors included: times are an emulator's there, exits are what
+counts.
 
 With --out: bench-net.json, bench-net.txt, latency.svg, bandwidth.svg, and report.html with all of it.
 

@@ -161,9 +161,11 @@ describe("paths that guests have not", () => {
     wait: "auto",
     vfio: null,
   });
-  it.each(["tap", "vhost", "user", "rdma", "vfio"] as const)("%s", async (path) => {
+  it.each(["tap", "vhost", "user", "rdma", "vfio"] as const)("the lightweight kernel: %s", async (path) => {
     expect(await pathRefusal(path, plan("lwk"))).toBe("the lightweight kernel has no network");
-    expect(await pathRefusal(path, plan("payload"))).toBe("payload guests have no network");
+  });
+  it.each(["rdma", "vfio"] as const)("payload guests: %s", async (path) => {
+    expect(await pathRefusal(path, plan("payload"))).toBe("payload guests have no driver for it");
   });
   it("two functions are one pair's", () => {
     const path = linuxPath("vfio", []);
