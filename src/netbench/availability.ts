@@ -2,14 +2,10 @@
 /** Which paths this V3M, these guests and this host have, and why not the others. */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { isNetworkPath } from "./links.js";
-import type { GuestKind, PathName } from "./names.js";
-
-/** Paths that no guest has yet. */
-const ABSENT: Readonly<Partial<Record<PathName, string>>> = {
-  rdma: "this version of V3M has no path for verbs between guests",
-  vfio: "this version of V3M does not pass devices through",
-};
+import type { PathName } from "./names.js";
+import type { Plan } from "./plan.js";
+import { rdmaRefusal } from "./rdma-files.js";
+import { functionsOf, vfioRefusal } from "./vfio.js";
 
 /** Said by whoever started this process: it has a network of its own, which goes with it. */
 export const PRIVATE_NETWORK = "V3M_NETBENCH_NETWORK";
@@ -39,11 +35,16 @@ function passt(): string | undefined {
 }
 
 /** Why guests cannot be connected by a path here, or undefined. Tries it out where Linux guests are asked for. */
-export function pathRefusal(path: PathName, guests: GuestKind): string | undefined {
+export async function pathRefusal(path: PathName, plan: Plan): Promise<string | undefined> {
+  const { guests } = plan;
   if (path === "shm") return undefined;
-  if (guests === "payload" && !isNetworkPath(path)) return "payload guests have no driver for it";
-  const absent = ABSENT[path];
-  if (absent !== undefined) return absent;
+  if (guests === "lwk") return "the lightweight kernel has no network";
+  if (guests === "payload" && (path === "rdma" || path === "vfio")) {
+    return "payload guests have no driver for it";
+  }
+  if (path === "vfio") return await vfioRefusal(functionsOf(plan));
   if (path === "user") return passt();
-  return tap() ?? (path === "vhost" ? device("/dev/vhost-net", "vhost_net") : undefined);
+  const missing = tap();
+  if (missing !== undefined || path === "tap") return missing;
+  return path === "vhost" ? device("/dev/vhost-net", "vhost_net") : await rdmaRefusal();
 }

@@ -7,7 +7,7 @@ export interface PathRatio {
   readonly pairs: number;
   /** Of a message. */
   readonly bytes: number;
-  /** The quickest of the others. */
+  /** The quickest of those through the hypervisor. */
   readonly other: PathName;
   /** Median latency of `shm` by that of the other. */
   readonly ratio: number;
@@ -17,6 +17,9 @@ export interface PathRatio {
 
 /** The most that a message past the hypervisor may take of one through it. */
 export const BESIDE_MOST = 0.1;
+
+/** Paths that the hypervisor is not in. */
+const PAST: ReadonlySet<string> = new Set<PathName>(["shm", "vfio"]);
 
 const latency = (series: Series) => medianOf(series, (point) => point.latencyNs?.p50) ?? Number.NaN;
 
@@ -29,7 +32,7 @@ export function besideOthers(result: NetBenchResult): PathRatio[] {
   return same
     .filter(({ id }) => id === "shm")
     .flatMap((own): PathRatio[] => {
-      const others = same.filter(({ id, pairs }) => id !== "shm" && pairs === own.pairs);
+      const others = same.filter(({ id, pairs }) => !PAST.has(id) && pairs === own.pairs);
       const [quickest] = others.toSorted((a, b) => latency(a) - latency(b));
       if (quickest === undefined) return [];
       const ratio = latency(own) / latency(quickest);

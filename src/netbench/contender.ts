@@ -20,6 +20,8 @@ export interface Contender {
   readonly id: PathName | FloorName;
   readonly kind: "path" | "floor";
   readonly tests: readonly TestName[];
+  /** What measures, with its version; V3M's own program where it is not given. */
+  readonly program?: string;
   /** The command lines that measure, for who wants to repeat it. */
   commands(request: Request): readonly string[];
   /** Why it cannot do this, or undefined. */

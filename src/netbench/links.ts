@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Network cards of a pair of guests, and what connects them: a bridge of this network's own, or two passt. */
+/**
+ * Network cards of a pair of guests, and what connects them: a bridge of this network's own, two passt, or, of functions
+ * that were handed on, whatever they are on.
+ */
 import { execFileSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
 import type { NetOptions, UserNet } from "../vmm/devices.js";
 import type { PathName } from "./names.js";
 
-const NETWORK_PATHS = ["tap", "vhost", "user"] as const;
+/** Paths with a card in each guest, in the order of the cards. */
+const NETWORK_PATHS = ["tap", "vhost", "user", "rdma", "vfio"] as const;
 export type NetworkPath = (typeof NETWORK_PATHS)[number];
 
 /** What passt calls itself and its guest, where the host has no network (src/vmm/passt.ts). */
@@ -16,6 +20,17 @@ export const USER_GUEST = "10.0.2.15";
 export function isNetworkPath(path: PathName): path is NetworkPath {
   return NETWORK_PATHS.some((known) => known === path);
 }
+
+/** Soft-RoCE works over a tap device, too. */
+const hasTap = (path: NetworkPath) => path !== "user" && path !== "vfio";
+
+/** Of addresses. */
+const NETWORKS: Readonly<Record<Exclude<NetworkPath, "user">, number>> = {
+  tap: 91,
+  vhost: 92,
+  rdma: 93,
+  vfio: 94,
+};
 
 /** A bridge for each pair and path: frames of one pair come to no other. */
 const bridgeName = (path: NetworkPath, pair: number) => `v3m${path}${pair}`;
@@ -28,33 +43,34 @@ function ip(...args: string[]): void {
 /** 10.<path>.<pair>.<peer>: of the leader (peer 0) 2, of the follower 1. */
 export function address(path: NetworkPath, pair: number, peer: number): string {
   if (path === "user") return USER_GUEST;
-  return `10.${path === "tap" ? 91 : 92}.${pair}.${peer === 0 ? 2 : 1}`;
+  return `10.${NETWORKS[path]}.${pair}.${peer === 0 ? 2 : 1}`;
 }
 
-/** Before the guests: what their taps go into. Nothing for `user`. */
+/** Before the guests: what their taps go into, if they have any. */
 export function makeBridge(path: NetworkPath, pair: number): void {
-  if (path !== "user") ip("link", "add", bridgeName(path, pair), "type", "bridge");
+  if (hasTap(path)) ip("link", "add", bridgeName(path, pair), "type", "bridge");
 }
 
 /** When the guests and their taps are gone. */
 export function removeBridge(path: NetworkPath, pair: number): void {
-  if (path !== "user") ip("link", "del", bridgeName(path, pair));
+  if (hasTap(path)) ip("link", "del", bridgeName(path, pair));
 }
 
-/** @param forwards of `user`, to the follower */
+/** The card that V3M makes for a path, if it does. @param forwards of `user`, to the follower */
 export function netOf(
   path: NetworkPath,
   pair: number,
   peer: number,
   forwards: Pick<UserNet, "tcp" | "udp">,
-): NetOptions {
-  if (path === "user") return { kind: "user", ...(peer === 0 ? {} : forwards) };
-  return { kind: "tap", name: tapName(path, pair, peer), vhost: path === "vhost" };
+): NetOptions[] {
+  if (path === "vfio") return [];
+  if (path === "user") return [{ kind: "user", ...(peer === 0 ? {} : forwards) }];
+  return [{ kind: "tap", name: tapName(path, pair, peer), vhost: path === "vhost" }];
 }
 
 /** Once the guest's machine is there, and with it its tap. */
 export function joinBridge(path: NetworkPath, pair: number, peer: number): void {
-  if (path === "user") return;
+  if (!hasTap(path)) return;
   ip("link", "set", tapName(path, pair, peer), "master", bridgeName(path, pair), "up");
   ip("link", "set", bridgeName(path, pair), "up");
 }

@@ -59,6 +59,7 @@ export async function measureRounds(
     bytes: request.bytes,
     pairs: request.pairs,
     wait: request.wait,
+    program: contender.program ?? "netbench",
     commands: contender.commands(request),
   });
   for (let round = 0; round < plan.rounds; round++) {

@@ -6,7 +6,7 @@ export const PATHS = ["tap", "vhost", "user", "shm", "rdma", "vfio"] as const;
 export type PathName = (typeof PATHS)[number];
 
 /** `payload`: tiny guests of V3M's own, which need no virtualization hardware. */
-export const GUESTS = ["linux", "payload"] as const;
+export const GUESTS = ["linux", "lwk", "payload"] as const;
 export type GuestKind = (typeof GUESTS)[number];
 
 /**
@@ -27,8 +27,8 @@ export const LABELS: Readonly<Record<PathName | FloorName, string>> = {
   vhost: "tap with vhost-net",
   user: "user (passt)",
   shm: "shm (VMM-bypass)",
-  rdma: "rdma",
-  vfio: "vfio",
+  rdma: "rdma (soft-RoCE)",
+  vfio: "vfio (pass-through)",
   processes: "host processes, shared memory",
   protected: "host processes, protected as guests",
   loopback: "host processes, loopback TCP",

@@ -10,7 +10,6 @@ import { V3mError } from "../errors.js";
 import { LOAD_ADDRESS, setParameter } from "../measure/payload.js";
 import { packageRoot } from "../package-root.js";
 import { Channel } from "../vmm/channel.js";
-import type { NetOptions } from "../vmm/devices.js";
 import { hostFacts } from "../vmm/host.js";
 import { Machine } from "../vmm/machine.js";
 import type { MachineOptions } from "../vmm/options.js";
@@ -118,8 +117,8 @@ class PayloadPair implements AsyncDisposable {
     for (const peer of [0, 1]) {
       const to = peer === 0 ? [number(follower), forward] : [0, 0];
       const kernel = image(...measurement, number(address(path, pair, peer)), ...to);
-      const net: NetOptions = netOf(path, pair, peer, { udp: [{ host: forward, guest: UDP_PORT }] });
-      await this.#add(kernel, pair, { nets: [net] });
+      const nets = netOf(path, pair, peer, { udp: [{ host: forward, guest: UDP_PORT }] });
+      await this.#add(kernel, pair, { nets });
       joinBridge(path, pair, peer);
     }
   }

@@ -7,7 +7,9 @@ import type { LinuxPair as LinuxPairType } from "./linux.js";
 import type { PathName } from "./names.js";
 import { payloadPath } from "./payload.js";
 import type { Plan } from "./plan.js";
+import { perftestName } from "./rdma-files.js";
 import type { GuestFacts } from "./result.js";
+import { functionsOf } from "./vfio.js";
 
 export interface Places extends AsyncDisposable {
   readonly offers: readonly Offer[];
@@ -31,7 +33,7 @@ function offersOf(
 export async function openPlaces(plan: Plan, say: (text: string) => void): Promise<Places> {
   const refused = new Map<PathName, string>();
   for (const path of plan.paths) {
-    const why = pathRefusal(path, plan.guests);
+    const why = await pathRefusal(path, plan);
     if (why !== undefined) refused.set(path, why);
   }
   const able = plan.paths.filter((path) => !refused.has(path));
@@ -39,6 +41,14 @@ export async function openPlaces(plan: Plan, say: (text: string) => void): Promi
     return {
       offers: offersOf(plan, refused, payloadPath),
       guests: { kind: plan.guests, vcpus: 1, memoryMiB: 16, kernel: null },
+      [Symbol.asyncDispose]: NOTHING_LEFT,
+    };
+  }
+  if (plan.guests === "lwk") {
+    const { lwkPath, MEMORY_MIB } = await import("./lwk.js");
+    return {
+      offers: offersOf(plan, refused, lwkPath),
+      guests: { kind: "lwk", vcpus: 1, memoryMiB: MEMORY_MIB, kernel: null },
       [Symbol.asyncDispose]: NOTHING_LEFT,
     };
   }
@@ -51,8 +61,10 @@ async function linuxPlaces(
   able: readonly PathName[],
   say: (text: string) => void,
 ): Promise<Places> {
-  const { LinuxPair, linuxFiles, linuxPath, MEMORY_MIB } = await import("./linux.js");
-  const files = await linuxFiles();
+  const { LinuxPair, linuxFiles, linuxPath } = await import("./linux.js");
+  const { rdmaPath } = await import("./rdma.js");
+  const perftest = able.includes("rdma") ? await perftestName() : "";
+  const files = await linuxFiles(able, functionsOf(plan));
   const pairs: LinuxPairType[] = [];
   const end = async () => {
     for (const pair of pairs) await pair.dispose();
@@ -67,8 +79,10 @@ async function linuxPlaces(
     throw error;
   }
   return {
-    offers: offersOf(plan, refused, (path) => linuxPath(path, pairs)),
-    guests: { kind: "linux", vcpus: 1, memoryMiB: MEMORY_MIB, kernel: files.kernel.version },
+    offers: offersOf(plan, refused, (path) =>
+      path === "rdma" ? rdmaPath(pairs, perftest) : linuxPath(path, pairs),
+    ),
+    guests: { kind: "linux", vcpus: 1, memoryMiB: files.memoryMiB, kernel: files.kernel.version },
     [Symbol.asyncDispose]: end,
   };
 }

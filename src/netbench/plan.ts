@@ -15,6 +15,8 @@ export interface Plan {
   readonly rounds: number;
   /** How a guest waits for a message by shared memory; `auto`: poll where each guest has a core. */
   readonly wait: WaitMode | "auto";
+  /** PCI functions that can reach each other, of leader and follower, for `vfio`; null: none were named. */
+  readonly vfio: readonly [string, string] | null;
 }
 
 /** One measurement of one path, by all pairs at once. */

@@ -36,6 +36,8 @@ export interface Series {
   readonly bytes: number;
   readonly pairs: number;
   readonly wait: WaitMode;
+  /** What measured: `netbench`, V3M's own, or another with its version. */
+  readonly program: string;
   /** By which it was measured. */
   readonly commands: readonly string[];
   readonly rounds: readonly Point[];

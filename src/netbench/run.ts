@@ -8,6 +8,7 @@ import { PRIVATE_NETWORK } from "./availability.js";
 import { isNetworkPath } from "./links.js";
 import { FLOORS, PATHS, TESTS } from "./names.js";
 import type { Plan } from "./plan.js";
+import { rdmaRefusal } from "./rdma-files.js";
 import type { NetBenchResult } from "./result.js";
 import type { WorkerAnswer } from "./worker.js";
 
@@ -16,11 +17,11 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 /** Of one measurement in the nested machine, beside its duration: a boot's share, two starts of the program. */
 const NESTED_SECONDS = 20;
 const NESTED_BOOT_SECONDS = 600;
-const FLOORS_AND_PATHS = FLOORS.length + PATHS.length;
+const CONTENDERS = FLOORS.length + PATHS.length;
 
 /** Guests with network cards get a network of their own: it takes bridges and taps along when it goes. */
 function namespaced(plan: Plan, command: readonly string[], trusted: boolean): readonly string[] {
-  if (!plan.paths.some(isNetworkPath)) return command;
+  if (plan.guests === "lwk" || !plan.paths.some(isNetworkPath)) return command;
   const asRoot = trusted || process.geteuid?.() === 0 ? [] : ["--map-root-user"];
   const unshare = ["unshare", "--net", ...asRoot];
   const [program = "", ...args] = [...unshare, "true"];
@@ -34,7 +35,7 @@ function namespaced(plan: Plan, command: readonly string[], trusted: boolean): r
 
 /** Seconds that nothing takes longer than: against hangs. */
 function limit(plan: Plan): number {
-  const measurements = plan.rounds * plan.sizes.length * plan.pairs.length * TESTS.length * FLOORS_AND_PATHS;
+  const measurements = plan.rounds * plan.sizes.length * plan.pairs.length * TESTS.length * CONTENDERS;
   return NESTED_BOOT_SECONDS + Math.ceil(measurements * (NESTED_SECONDS + (3 * plan.durationMs) / 1000));
 }
 
@@ -68,8 +69,11 @@ export interface RunOptions {
 export async function measureNet(plan: Plan, options: RunOptions): Promise<NetBenchResult> {
   const { nested, command, signal } = options;
   if (nested && plan.guests === "linux") {
-    // Fetched here: the nested machine has no network.
-    await (await import("./linux.js")).linuxFiles();
+    // Fetched here: the nested machine has no network. For verbs, too, for it is there that paths are refused.
+    const { linuxFiles } = await import("./linux.js");
+    await linuxFiles([], undefined);
+    const verbs = plan.paths.includes("rdma") && (await rdmaRefusal()) === undefined;
+    if (verbs) await linuxFiles(["rdma"], undefined);
   }
   const [program = "", ...args] = commandLine(plan, nested);
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"] });

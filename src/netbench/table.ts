@@ -114,10 +114,14 @@ export function circumstances(result: NetBenchResult): string[] {
   const { machine, guests, plan } = result;
   const where = machine.testbed === null ? "" : `, emulated ${machine.testbed} machine`;
   const kernel = guests.kernel === null ? "" : `, Linux ${guests.kernel}`;
+  const others = new Map(result.series.map(({ id, program }) => [id, program]));
   const waits = new Set(result.series.map(({ wait }) => wait));
   return [
     `${machine.cpu}, ${machine.cpus} CPUs${where}, Linux ${machine.kernel}, V3M ${machine.v3m} ${machine.commit ?? ""}`.trim(),
     `guests: ${guests.kind}, ${guests.vcpus} vCPU, ${guests.memoryMiB} MiB${kernel}; shared memory waits by ${[...waits].join(" and ")}`,
     `rounds: ${plan.rounds} of ${plan.durationMs} ms; medians of the rounds; times are one way`,
+    ...[...others]
+      .filter(([, by]) => by !== "netbench")
+      .map(([id, by]) => `${LABELS[id]}: measured by ${by}`),
   ];
 }

@@ -12,10 +12,13 @@ processes by shared memory (that both may write, and protected as guests' is) an
 and memcpy.
 
 Paths: tap (a tap device each, in a bridge), vhost (the same, moved by the host's vhost-net), user
-(passt), shm (a channel of shared memory, past the hypervisor), rdma, vfio. One that cannot be had
-here is skipped, with the reason in table and JSON; if none can, the command fails.
-Guests: linux; payload (shm only: tiny guests that need no virtualization hardware, and a core each). Where the guests cannot run on this host's KVM, all of it runs in the nested
-machine, floors included: times are an emulator's there, exits are what counts.
+(passt), shm (a channel of shared memory, past the hypervisor), rdma (verbs by soft-RoCE over a tap
+device each, measured by perftest), vfio (two network cards of this host's, named by --vfio). One that cannot be had here is skipped, with the reason in
+table and JSON; if none can, the command fails.
+Guests: linux; lwk (the lightweight kernel, shm only); payload (not rdma and vfio: tiny guests that
+need no virtualization hardware, and a core each). Where the guests cannot run on this host's KVM,
+all of it runs in the nested machine, floors included: times are an emulator's there, exits are what
+counts.
 
 With --out: bench-net.json, bench-net.txt, latency.svg, bandwidth.svg, and report.html with all of it.
 
@@ -32,6 +35,7 @@ export interface BenchNetFlags {
   readonly pairs: string;
   readonly rounds: string;
   readonly wait: string;
+  readonly vfio?: string;
   readonly out?: string;
   readonly json?: boolean;
 }
@@ -51,7 +55,7 @@ export function addBenchCommand(program: Command, finish: Finish): void {
     examples: [
       "v2m bench net --guests payload --paths shm --sizes 8,1M --rounds 20",
       "v2m bench net --paths tap,vhost,user,shm --sizes 8,64K --duration 500ms --out results",
-      "v2m bench net --json | jq '.series[] | {id, test, bytes, rounds}'",
+      "v2m bench net --guests lwk --json | jq '.series[] | {id, test, bytes, rounds}'",
     ],
   })
     .option("--paths <list>", PATHS.join(", "), PATHS.join(","))
@@ -61,10 +65,11 @@ export function addBenchCommand(program: Command, finish: Finish): void {
     .option("--pairs <list>", "pairs of guests that talk at once: 1, or 1,2,4", "1")
     .option("--rounds <n>", "alternated rounds, whose medians are shown", "3")
     .addOption(
-      new Option("--wait <how>", "for a message by shared memory; auto: poll where each guest has a core")
+      new Option("--wait <how>", "for messages by shared memory or verbs; auto: poll where each has a core")
         .choices(["poll", "interrupt", "auto"])
         .default("auto"),
     )
+    .option("--vfio <list>", "two PCI functions on one network, of the leader and of the follower")
     .option("--out <dir>", "write JSON, table, plots and report there")
     .option("--json", "as one line of JSON")
     .action(async (flags: BenchNetFlags) => {

@@ -18,6 +18,7 @@ import {
   writeFiles,
 } from "../netbench/index.js";
 import { hostFacts, virtualization } from "../vmm/host.js";
+import { pciAddress } from "../vmm/vfio.js";
 import type { BenchNetFlags } from "./bench-command.js";
 import { diagnose } from "./doctor.js";
 import { Exit, SIGNAL_CODES } from "./exit-codes.js";
@@ -59,6 +60,18 @@ function parseSizes(text: string): number[] {
     .toSorted((a, b) => a - b);
 }
 
+/** Addresses of two functions. */
+function parseFunctions(text: string): [string, string] {
+  const [leader, follower, ...more] = parts(text, "--vfio").map((part) => pciAddress(part, "--vfio"));
+  if (leader === undefined || follower === undefined || leader === follower || more.length > 0) {
+    throw new UsageError(
+      `--vfio ${text}: give two functions that can reach each other`,
+      "such as 0000:3b:00.1,0000:3b:00.2",
+    );
+  }
+  return [leader, follower];
+}
+
 /** @throws UsageError */
 export function planBenchNet(flags: BenchNetFlags): Plan {
   const durationMs = parseDuration(flags.duration, "--duration");
@@ -73,6 +86,7 @@ export function planBenchNet(flags: BenchNetFlags): Plan {
     pairs: parts(flags.pairs, "--pairs").map((part) => parseCount(part, "--pairs", 1, MOST_PAIRS)),
     rounds: parseCount(flags.rounds, "--rounds", 1, 1000),
     wait: flags.wait as Plan["wait"],
+    vfio: flags.vfio === undefined ? null : parseFunctions(flags.vfio),
   };
 }
 

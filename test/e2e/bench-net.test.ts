@@ -32,6 +32,7 @@ async function writeFloorsReport(directory: string): Promise<void> {
     pairs: [1],
     rounds: 1,
     wait: "interrupt",
+    vfio: null,
   };
   const series = await measureRounds(plan, cellsOf(plan, floors()).cells, () => {});
   const result: NetBenchResult = {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Verbs between two Linux guests: soft-RoCE over virtio-net, measured by Debian's perftest. */
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { RDMA_MODULES, rdmaFiles } from "../../src/netbench/rdma-files.js";
 import { type Link, openLink } from "../../src/vmm/index.js";
 import { suite } from "../support/capabilities.js";
 import { LinuxGuest } from "../support/linux.js";
 import { suspiciousMessages } from "../support/linux-checks.js";
 import { rounds } from "../support/places.js";
-import { RDMA_MODULES, rdmaFiles } from "../support/rdma.js";
 
 const ADDRESSES = ["10.7.0.1", "10.7.0.2"] as const;
 const COUNT = rounds(20, 1000);

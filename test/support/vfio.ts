@@ -5,25 +5,14 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CARDS } from "../../harness/amd/qemu.js";
-import { pciFunction } from "../../src/vmm/vfio.js";
+import { bindFunction } from "../../harness/common/bind.js";
 
-export { CARDS };
+export { bindFunction as bind, CARDS };
 
 /** This end's address, and those that are given by DHCP. */
 export const WIRE = { host: "10.9.0.1", first: "10.9.0.2", last: "10.9.0.9" } as const;
 
 const sys = (address: string, file: string) => join("/sys/bus/pci/devices", address, file);
-
-/** Give a card a driver of the kernel's, or none. */
-export async function bind(address: string, driver: string | undefined): Promise<void> {
-  const now = await pciFunction(address);
-  if (now?.driver === driver) return;
-  if (now?.driver !== undefined) writeFileSync(sys(address, "driver/unbind"), address);
-  if (driver === undefined) return;
-  execFileSync("modprobe", driver === "vfio-pci" ? ["-a", driver, "vfio_iommu_type1"] : [driver]);
-  writeFileSync(sys(address, "driver_override"), driver);
-  writeFileSync("/sys/bus/pci/drivers_probe", address);
-}
 
 /** Our end of the wire: a card with an address, and a DHCP server behind it. */
 export class Wire implements AsyncDisposable {
@@ -52,13 +41,13 @@ export class Wire implements AsyncDisposable {
   }
 
   static async open(): Promise<Wire> {
-    await bind(CARDS.own.address, "e1000e");
+    await bindFunction(CARDS.own.address, "e1000e");
     return new Wire();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.kill("SIGKILL");
     rmSync(this.#directory, { recursive: true, force: true });
-    await bind(CARDS.own.address, undefined);
+    await bindFunction(CARDS.own.address, undefined);
   }
 }

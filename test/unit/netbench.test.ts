@@ -50,6 +50,7 @@ const PLAN: Plan = {
   pairs: [1],
   rounds: 2,
   wait: "auto",
+  vfio: null,
 };
 
 /** Latency of 8 bytes: 100, 200, 300 ns; twice the size, twice the time. */
@@ -81,6 +82,7 @@ function series(id: Series["id"], test: Series["test"], bytes: number, factor: n
     bytes,
     pairs: 1,
     wait: "poll",
+    program: "netbench",
     commands: [`netbench via=${id}`],
     rounds: [round(1), round(1.5)],
   };
