@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bypassBuild, MPIRUN, run } from "./bypass.js";
+import { V2M } from "./v2m.js";
 
 /** What of its summary depends on arithmetic and messages alone, not on time. */
 const RESULTS =
@@ -35,12 +36,12 @@ function hpccResults(text: string): HpccResults {
   };
 }
 
-/** Run it as 4 processes of this computer, started by a command that takes the program last. */
-async function hpccHere(launcher: readonly [string, ...string[]], program: string): Promise<HpccResults> {
+/** Run it as 4 ranks, started by a command that takes the program last. */
+async function hpcc(launcher: readonly string[], program: string): Promise<HpccResults> {
   const cwd = await mkdtemp(join(tmpdir(), "v3m-hpcc-"));
   try {
     await writeFile(join(cwd, "hpccinf.txt"), await hpccInput());
-    const [command, ...args] = launcher;
+    const [command = "", ...args] = launcher;
     const env = { OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" };
     const ran = await run(command, [...args, bypassBuild(program)], { cwd, env });
     if (ran.code !== 0) throw new Error(`${command}: ${ran.code}: ${ran.stdout}${ran.stderr}`);
@@ -50,14 +51,20 @@ async function hpccHere(launcher: readonly [string, ...string[]], program: strin
   }
 }
 
-/** On libbypass. */
+/** On libbypass, as processes of this computer. */
 export function hpccWithBypass(): Promise<HpccResults> {
-  return hpccHere([MPIRUN, "-n", "4"], "hpcc");
+  return hpcc([MPIRUN, "-n", "4"], "hpcc");
 }
 
-/** With stock OpenMPI, over TCP. */
+/** On libbypass, as ranks on the lightweight kernel. */
+export function hpccOnLwk(): Promise<HpccResults> {
+  const ranks = ["--ranks", "4", "--memory", "64M", "--root", ".:rw"];
+  return hpcc([...V2M, "yod", ...ranks], "hpcc");
+}
+
+/** With stock OpenMPI, over TCP, as processes of this computer. */
 export function hpccWithOpenMpi(): Promise<HpccResults> {
   const tcp = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "mpi_yield_when_idle", "1"];
   const alone = ["--mca", "plm", "isolated", "--oversubscribe", "-n", "4"];
-  return hpccHere(["mpirun.openmpi", ...tcp, ...alone], "hpcc-openmpi");
+  return hpcc(["mpirun.openmpi", ...tcp, ...alone], "hpcc-openmpi");
 }
