@@ -5,9 +5,11 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { Channel } from "../../src/vmm/index.js";
 import { bypassBuild, counts } from "../support/bypass.js";
 import { suite } from "../support/capabilities.js";
+import { expectSameResults, HPCC_RESULTS, hpccInput, hpccResults, hpccWithOpenMpi } from "../support/hpcc.js";
 import { LinuxGuest } from "../support/linux.js";
 import { suspiciousMessages } from "../support/linux-checks.js";
 import { expectIntegrity, netpipeArgs } from "../support/netpipe.js";
+import { FULL } from "../support/places.js";
 
 /** Guests in one channel; a program's rank is the number of its guest. */
 class Group {
@@ -15,7 +17,7 @@ class Group {
   readonly #channel: Channel;
 
   private constructor(peers: number) {
-    this.#channel = Channel.create({ peers, areaBytes: 1 << 20 });
+    this.#channel = Channel.create({ peers, areaBytes: peers << 20 });
   }
 
   static async boot(peers: number, ...programs: string[]): Promise<Group> {
@@ -55,11 +57,10 @@ suite("MPI programs on four Linux guests", { needs: ["linux-guest"] }, () => {
     const ran = await group.run("V3M_MPI_STATS=1 mpi_check");
     expect(ran.map(({ code }) => code)).toEqual([0, 0, 0, 0]);
     expect(ran[0]?.output).toContain("4 ranks: all is well\n");
-    // By interrupts, and fewer of them than messages.
     for (const { output } of ran) {
-      const { doorbells, sent } = counts(output);
+      const { sleeps, doorbells } = counts(output);
+      expect(sleeps).toBeGreaterThan(0);
       expect(doorbells).toBeGreaterThan(0);
-      expect(doorbells).toBeLessThan(sent);
     }
   });
 
@@ -100,3 +101,22 @@ suite("NetPIPE on two Linux guests", { needs: ["linux-guest"] }, () => {
     expectIntegrity(ran[0]?.output ?? "");
   });
 });
+
+/** Minutes; ranks on the lightweight kernel do the same in yod-mpi.test.ts. */
+if (FULL) {
+  suite("hpcc on four Linux guests", { needs: ["linux-guest"] }, () => {
+    let group: Group;
+    beforeAll(async () => {
+      group = await Group.boot(4, "hpcc");
+    });
+    afterAll(() => group?.dispose());
+
+    it("gives the results that it gives with OpenMPI over TCP", async () => {
+      const input = (await hpccInput()).toString("base64");
+      const ran = await group.run(`cd /tmp && echo ${input} | base64 -d >hpccinf.txt && hpcc`);
+      expect(ran.map(({ code }) => code)).toEqual([0, 0, 0, 0]);
+      const written = await group.guests[0]?.sh(`cd /tmp && ${HPCC_RESULTS}`);
+      expectSameResults(hpccResults(written ?? ""), await hpccWithOpenMpi());
+    });
+  });
+}

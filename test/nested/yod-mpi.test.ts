@@ -3,7 +3,7 @@
 import { expect, it } from "vitest";
 import { bypassBuild, counts } from "../support/bypass.js";
 import { suite } from "../support/capabilities.js";
-import { hpccOnLwk, hpccWithOpenMpi } from "../support/hpcc.js";
+import { expectSameResults, hpccOnLwk, hpccWithOpenMpi } from "../support/hpcc.js";
 import { expectIntegrity, netpipeArgs } from "../support/netpipe.js";
 import { FULL, rounds } from "../support/places.js";
 import { v2m } from "../support/v2m.js";
@@ -17,12 +17,11 @@ suite("MPI programs as ranks of v2m yod", { needs: ["lwk"] }, () => {
     async (ranks) => {
       const ran = await yod(ranks, bypassBuild("mpi_check"));
       expect(ran).toMatchObject({ code: 0, stdout: `[0] ${ranks} ranks: all is well\n` });
-      // By interrupts, and fewer of them than messages.
       const lines = ran.stderr.trim().split("\n");
       expect(lines).toHaveLength(ranks);
-      for (const { doorbells, sent } of lines.map(counts)) {
+      for (const { sleeps, doorbells } of lines.map(counts)) {
+        expect(sleeps).toBeGreaterThan(0);
         expect(doorbells).toBeGreaterThan(0);
-        expect(doorbells).toBeLessThan(sent);
       }
     },
   );
@@ -38,10 +37,6 @@ suite("MPI programs as ranks of v2m yod", { needs: ["lwk"] }, () => {
   });
 
   it("hpcc, which nobody wrote for V3M, gives the results that it gives with OpenMPI over TCP", async () => {
-    const [own, others] = [await hpccOnLwk(), await hpccWithOpenMpi()];
-    expect(own.exact).toContain("CommWorldProcs=4");
-    expect(own.exact).toContain("Success=1");
-    expect(own.exact).toEqual(others.exact);
-    for (const { fftError } of [own, others]) expect(fftError).toBeLessThan(1e-14);
+    expectSameResults(await hpccOnLwk(), await hpccWithOpenMpi());
   });
 });

@@ -56,7 +56,7 @@ export function mpirun(
 }
 
 /** What the library counted in a rank: of the line that `V3M_MPI_STATS=1` gives. */
-export function counts(output: string): { readonly sent: number; readonly doorbells: number } {
+export function counts(output: string): { readonly sleeps: number; readonly doorbells: number } {
   const count = (what: string) => Number(new RegExp(`${what} (\\d+)`).exec(output)?.[1]);
-  return { sent: count("sent"), doorbells: count("doorbells") };
+  return { sleeps: count("sleeps"), doorbells: count("doorbells") };
 }

@@ -3,6 +3,7 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { expect } from "vitest";
 import { bypassBuild, MPIRUN, run } from "./bypass.js";
 import { V2M } from "./v2m.js";
 
@@ -12,10 +13,10 @@ const RESULTS =
 const FFT_ERROR = "MPIFFT_maxErr";
 
 /** A shell command that prints them. */
-const HPCC_RESULTS = `grep -E '^(${RESULTS}|${FFT_ERROR})=' hpccoutf.txt`;
+export const HPCC_RESULTS = `grep -E '^(${RESULTS}|${FFT_ERROR})=' hpccoutf.txt`;
 
 /** For 4 ranks: its own input, but for smaller matrices. */
-async function hpccInput(): Promise<Buffer> {
+export async function hpccInput(): Promise<Buffer> {
   const own = await readFile(join(bypassBuild("hpcc.source"), "_hpccinf.txt"), "utf8");
   return Buffer.from(own.replace(/^1000 (?= *Ns)/m, "120  ").replace(/^80 (?= *NBs)/m, "16 "));
 }
@@ -27,7 +28,7 @@ interface HpccResults {
   readonly fftError: number;
 }
 
-function hpccResults(text: string): HpccResults {
+export function hpccResults(text: string): HpccResults {
   const lines = text.split("\n").filter((line) => /^\w+=/.test(line));
   const fft = lines.find((line) => line.startsWith(FFT_ERROR));
   return {
@@ -64,7 +65,21 @@ export function hpccOnLwk(): Promise<HpccResults> {
 
 /** With stock OpenMPI, over TCP, as processes of this computer. */
 export function hpccWithOpenMpi(): Promise<HpccResults> {
-  const tcp = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "mpi_yield_when_idle", "1"];
-  const alone = ["--mca", "plm", "isolated", "--oversubscribe", "-n", "4"];
-  return hpcc(["mpirun.openmpi", ...tcp, ...alone], "hpcc-openmpi");
+  const parameters = {
+    pml: "ob1",
+    btl: "tcp,self",
+    btl_tcp_if_include: "lo",
+    mpi_yield_when_idle: "1",
+    plm: "isolated",
+  };
+  const mca = Object.entries(parameters).flatMap(([name, value]) => ["--mca", name, value]);
+  return hpcc(["mpirun.openmpi", ...mca, "--oversubscribe", "-n", "4"], "hpcc-openmpi");
+}
+
+/** The same, and right. */
+export function expectSameResults(own: HpccResults, others: HpccResults): void {
+  expect(own.exact).toContain("CommWorldProcs=4");
+  expect(own.exact).toContain("Success=1");
+  expect(own.exact).toEqual(others.exact);
+  for (const { fftError } of [own, others]) expect(fftError).toBeLessThan(1e-14);
 }
