@@ -56,7 +56,7 @@ enum bypass_window_kind {
 enum bypass_wait_mode {
     BYPASS_WAIT_AUTO = 0,      /* by $BYPASS_WAIT ("poll", "interrupt"), else interrupt */
     BYPASS_WAIT_POLL = 1,      /* look again; never sleep, take no interrupt */
-    BYPASS_WAIT_INTERRUPT = 2, /* look `spins` times, then sleep until a doorbell rings */
+    BYPASS_WAIT_INTERRUPT = 2, /* look up to `spins` times, then sleep until a doorbell rings */
 };
 
 /** How to open an endpoint. Zero is the default of every member but `size`. */
@@ -66,8 +66,8 @@ struct bypass_config {
     const char *path;     /* BYPASS_WINDOW_FILE: the file; NULL: from $BYPASS_WINDOW */
     int32_t peer;         /* BYPASS_WINDOW_FILE: who this is; negative: from $BYPASS_PEER */
     uint32_t wait;        /* enum bypass_wait_mode */
-    uint32_t spins;       /* looks before sleeping (0: 2000), or, polling, before giving the CPU to
-                             another process once (0: 20000) */
+    uint32_t spins;       /* looks before sleeping, at most (0: 2000), or, polling, before giving
+                             the CPU to another process once (0: 20000) */
     uint32_t strict;      /* 1: a peer's leaving fails receives from BYPASS_ANY_PEER, too */
     uint64_t heap_bytes;  /* of the area, for bypass_alloc(); 0: a quarter */
     uint64_t eager_bytes; /* longest message that is sent before it is wanted; 0: 8 KiB */

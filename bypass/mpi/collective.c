@@ -27,24 +27,26 @@ static int copy_own(const void *data, int count, MPI_Datatype type, void *buffer
                         comm);
 }
 
+/* What of their arguments all of these functions check. */
+static int check(int root, MPI_Comm comm)
+{
+    return mpi_check(NULL, 0, MPI_BYTE, root, 0, comm, 0);
+}
+
 /* In each round every rank hears of twice as many others. */
 static int barrier(MPI_Comm comm)
 {
-    for (int step = 1; step < comm->size; step *= 2) {
-        int code =
-            mpi_exchange(NULL, 0, MPI_BYTE, (comm->rank + step) % comm->size, NULL, 0, MPI_BYTE,
-                         (comm->rank - step + comm->size) % comm->size, TAG_BARRIER, comm);
-        if (code != MPI_SUCCESS) {
-            return code;
-        }
+    int code = check(0, comm);
+    for (int step = 1; code == MPI_SUCCESS && step < comm->size; step *= 2) {
+        code = mpi_exchange(NULL, 0, MPI_BYTE, (comm->rank + step) % comm->size, NULL, 0, MPI_BYTE,
+                            (comm->rank - step + comm->size) % comm->size, TAG_BARRIER, comm);
     }
-    return MPI_SUCCESS;
+    return code;
 }
 
 int MPI_Barrier(MPI_Comm comm)
 {
-    int code = mpi_check(NULL, 0, MPI_BYTE, 0, 0, comm, 0);
-    return mpi_fail(comm, "MPI_Barrier", code != MPI_SUCCESS ? code : barrier(comm));
+    return mpi_fail(comm, "MPI_Barrier", barrier(comm));
 }
 
 /* A binomial tree whose root is the rank 0 of numbers that begin at the root. */
@@ -100,11 +102,11 @@ static void *place_of(const void *base, const struct parts *parts, int rank)
 static int gather(const void *data, int count, MPI_Datatype type, void *all,
                   const struct parts *parts, int root, MPI_Comm comm)
 {
-    int code = MPI_SUCCESS;
-    if (comm->rank != root) {
+    int code = check(root, comm);
+    if (code == MPI_SUCCESS && comm->rank != root) {
         return mpi_send(data, count, type, root, TAG_GATHER, comm, COLLECTIVE);
     }
-    for (int rank = 0; rank < comm->size && code == MPI_SUCCESS; rank++) {
+    for (int rank = 0; code == MPI_SUCCESS && rank < comm->size; rank++) {
         void *place = place_of(all, parts, rank);
         if (rank != root) {
             code = mpi_recv(place, count_of(parts, rank), parts->type, rank, TAG_GATHER, comm,
@@ -121,31 +123,25 @@ int MPI_Gatherv(const void *data, int count, MPI_Datatype type, void *all, const
                 const int *displacements, MPI_Datatype each_type, int root, MPI_Comm comm)
 {
     struct parts parts = {.counts = counts, .displacements = displacements, .type = each_type};
-    int code = mpi_check(NULL, 0, MPI_BYTE, root, 0, comm, 0);
-    return mpi_fail(comm, "MPI_Gatherv",
-                    code != MPI_SUCCESS ? code
-                                        : gather(data, count, type, all, &parts, root, comm));
+    return mpi_fail(comm, "MPI_Gatherv", gather(data, count, type, all, &parts, root, comm));
 }
 
 int MPI_Gather(const void *data, int count, MPI_Datatype type, void *all, int each,
                MPI_Datatype each_type, int root, MPI_Comm comm)
 {
     struct parts parts = {.each = each, .type = each_type};
-    int code = mpi_check(NULL, 0, MPI_BYTE, root, 0, comm, 0);
-    return mpi_fail(comm, "MPI_Gather",
-                    code != MPI_SUCCESS ? code
-                                        : gather(data, count, type, all, &parts, root, comm));
+    return mpi_fail(comm, "MPI_Gather", gather(data, count, type, all, &parts, root, comm));
 }
 
 static int scatter(const void *all, const struct parts *parts, void *buffer, int count,
                    MPI_Datatype type, int root, MPI_Comm comm)
 {
-    int code = MPI_SUCCESS;
-    if (comm->rank != root) {
+    int code = check(root, comm);
+    if (code == MPI_SUCCESS && comm->rank != root) {
         return mpi_recv(buffer, count, type, root, TAG_SCATTER, comm, COLLECTIVE,
                         MPI_STATUS_IGNORE);
     }
-    for (int rank = 0; rank < comm->size && code == MPI_SUCCESS; rank++) {
+    for (int rank = 0; code == MPI_SUCCESS && rank < comm->size; rank++) {
         void *place = place_of(all, parts, rank);
         if (rank != root) {
             code = mpi_send(place, count_of(parts, rank), parts->type, rank, TAG_SCATTER, comm,
@@ -163,34 +159,28 @@ int MPI_Scatterv(const void *all, const int *counts, const int *displacements,
                  MPI_Comm comm)
 {
     struct parts parts = {.counts = counts, .displacements = displacements, .type = each_type};
-    int code = mpi_check(NULL, 0, MPI_BYTE, root, 0, comm, 0);
-    return mpi_fail(comm, "MPI_Scatterv",
-                    code != MPI_SUCCESS ? code
-                                        : scatter(all, &parts, buffer, count, type, root, comm));
+    return mpi_fail(comm, "MPI_Scatterv", scatter(all, &parts, buffer, count, type, root, comm));
 }
 
 int MPI_Scatter(const void *all, int each, MPI_Datatype each_type, void *buffer, int count,
                 MPI_Datatype type, int root, MPI_Comm comm)
 {
     struct parts parts = {.each = each, .type = each_type};
-    int code = mpi_check(NULL, 0, MPI_BYTE, root, 0, comm, 0);
-    return mpi_fail(comm, "MPI_Scatter",
-                    code != MPI_SUCCESS ? code
-                                        : scatter(all, &parts, buffer, count, type, root, comm));
+    return mpi_fail(comm, "MPI_Scatter", scatter(all, &parts, buffer, count, type, root, comm));
 }
 
 /* Round the ring: each rank hands on what it got last. */
 static int allgather(const void *data, int count, MPI_Datatype type, void *all,
                      const struct parts *parts, MPI_Comm comm)
 {
-    int size = comm->size;
-    int self = comm->rank;
-    int code = MPI_SUCCESS;
-    if (data != MPI_IN_PLACE) {
-        code = copy_own(data, count, type, place_of(all, parts, self), count_of(parts, self),
-                        parts->type, comm, TAG_ALLGATHER);
+    int code = check(0, comm);
+    if (code == MPI_SUCCESS && data != MPI_IN_PLACE) {
+        code = copy_own(data, count, type, place_of(all, parts, comm->rank),
+                        count_of(parts, comm->rank), parts->type, comm, TAG_ALLGATHER);
     }
-    for (int i = 0; i < size - 1 && code == MPI_SUCCESS; i++) {
+    for (int i = 0; code == MPI_SUCCESS && i < comm->size - 1; i++) {
+        int size = comm->size;
+        int self = comm->rank;
         int out = (self - i + size) % size;
         int in = (self - i - 1 + size) % size;
         code = mpi_exchange(place_of(all, parts, out), count_of(parts, out), parts->type,
@@ -204,26 +194,22 @@ int MPI_Allgatherv(const void *data, int count, MPI_Datatype type, void *all, co
                    const int *displacements, MPI_Datatype each_type, MPI_Comm comm)
 {
     struct parts parts = {.counts = counts, .displacements = displacements, .type = each_type};
-    int code = mpi_check(NULL, 0, MPI_BYTE, 0, 0, comm, 0);
-    return mpi_fail(comm, "MPI_Allgatherv",
-                    code != MPI_SUCCESS ? code : allgather(data, count, type, all, &parts, comm));
+    return mpi_fail(comm, "MPI_Allgatherv", allgather(data, count, type, all, &parts, comm));
 }
 
 int MPI_Allgather(const void *data, int count, MPI_Datatype type, void *all, int each,
                   MPI_Datatype each_type, MPI_Comm comm)
 {
     struct parts parts = {.each = each, .type = each_type};
-    int code = mpi_check(NULL, 0, MPI_BYTE, 0, 0, comm, 0);
-    return mpi_fail(comm, "MPI_Allgather",
-                    code != MPI_SUCCESS ? code : allgather(data, count, type, all, &parts, comm));
+    return mpi_fail(comm, "MPI_Allgather", allgather(data, count, type, all, &parts, comm));
 }
 
 /* With each other rank in turn. */
 static int alltoall(const void *data, const struct parts *out, void *all, const struct parts *in,
                     MPI_Comm comm)
 {
-    int code = data == MPI_IN_PLACE ? MPI_ERR_UNSUPPORTED_OPERATION : MPI_SUCCESS;
-    for (int i = 0; i < comm->size && code == MPI_SUCCESS; i++) {
+    int code = data == MPI_IN_PLACE ? MPI_ERR_UNSUPPORTED_OPERATION : check(0, comm);
+    for (int i = 0; code == MPI_SUCCESS && i < comm->size; i++) {
         int to = (comm->rank + i) % comm->size;
         int from = (comm->rank - i + comm->size) % comm->size;
         code = mpi_exchange(place_of(data, out, to), count_of(out, to), out->type, to,
@@ -238,9 +224,7 @@ int MPI_Alltoall(const void *data, int count, MPI_Datatype type, void *all, int 
 {
     struct parts out = {.each = count, .type = type};
     struct parts in = {.each = each, .type = each_type};
-    int code = mpi_check(NULL, 0, MPI_BYTE, 0, 0, comm, 0);
-    return mpi_fail(comm, "MPI_Alltoall",
-                    code != MPI_SUCCESS ? code : alltoall(data, &out, all, &in, comm));
+    return mpi_fail(comm, "MPI_Alltoall", alltoall(data, &out, all, &in, comm));
 }
 
 int MPI_Alltoallv(const void *data, const int *counts, const int *displacements, MPI_Datatype type,
@@ -249,7 +233,5 @@ int MPI_Alltoallv(const void *data, const int *counts, const int *displacements,
 {
     struct parts out = {.counts = counts, .displacements = displacements, .type = type};
     struct parts in = {.counts = each, .displacements = each_displacements, .type = each_type};
-    int code = mpi_check(NULL, 0, MPI_BYTE, 0, 0, comm, 0);
-    return mpi_fail(comm, "MPI_Alltoallv",
-                    code != MPI_SUCCESS ? code : alltoall(data, &out, all, &in, comm));
+    return mpi_fail(comm, "MPI_Alltoallv", alltoall(data, &out, all, &in, comm));
 }

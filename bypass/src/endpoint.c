@@ -86,6 +86,7 @@ static int32_t start(struct bypass *bypass, const struct bypass_config *config)
     bypass->spins = config->spins != 0   ? config->spins
                     : bypass->interrupts ? SPINS_BEFORE_SLEEP
                                          : SPINS_BEFORE_YIELD;
+    bypass->looks = bypass->spins;
     bypass->incarnation = new_incarnation(window);
     list_init(&bypass->receives);
     bypass->unexpected_end = &bypass->unexpected;

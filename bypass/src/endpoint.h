@@ -97,7 +97,9 @@ struct bypass {
     uint32_t peers;
     uint32_t incarnation;
     int32_t interrupts;
-    uint32_t spins;
+    uint32_t spins;  /* looks before sleeping, at most */
+    uint32_t looks;  /* … of one that waits: as many as paid lately */
+    uint32_t looked; /* since something came, or this slept */
     uint32_t strict;
     uint32_t idle;    /* looks since the last one that found something */
     uint64_t changes; /* counts whatever a loop that waits may wait for */

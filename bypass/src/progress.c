@@ -7,6 +7,9 @@
 enum {
     LOOKS_PER_CHECK = 256, /* idle looks between two at who left */
     SLEEP_MAX = 1000000,   /* µs: nothing depends on it, it is for rings that got lost */
+    SHORT_SLEEP = 100,     /* µs: looking on would have found it as soon */
+    SHORT_WAIT = 10000,    /* µs: who waits no longer only tests, between work of its own */
+    LEAST_LOOKS = 64,      /* part of `spins` that is left where looking is in vain */
     ACKNOWLEDGE_PARTS = 4, /* of a ring, after which the sender hears of free slots */
 };
 
@@ -87,6 +90,18 @@ static uint64_t left(struct patience *patience)
     return now < patience->end ? patience->end - now : 0;
 }
 
+/*
+ * Looking before sleeping pays where the one that is waited for runs at the same time. Where it has
+ * no CPU of its own it keeps it from running. How long a sleep took tells: so the next looks are
+ * more, or fewer.
+ */
+static void learn(struct bypass *bypass, uint64_t slept)
+{
+    uint32_t least = bypass->spins / LEAST_LOOKS + 1;
+    uint32_t looks = slept < SHORT_SLEEP ? bypass->looks * 2 : bypass->looks / 2;
+    bypass->looks = looks > bypass->spins ? bypass->spins : looks < least ? least : looks;
+}
+
 /* Sleep until something comes. */
 static void sleep_until(struct bypass *bypass, uint64_t timeout)
 {
@@ -106,8 +121,10 @@ static void sleep_until(struct bypass *bypass, uint64_t timeout)
     atomic_thread_fence(memory_order_seq_cst);
     progress(bypass);
     if (bypass->changes == before) {
+        uint64_t began = clock_now();
         bypass->stats.sleeps++;
         bypass->window->ops->wait(bypass->window, timeout < SLEEP_MAX ? timeout : SLEEP_MAX);
+        learn(bypass, clock_now() - began);
         links_check(bypass);
     }
     atomic_store_explicit(&bypass->header->sleeping, 0, memory_order_relaxed);
@@ -119,15 +136,17 @@ int32_t rest(struct bypass *bypass, struct patience *patience)
     uint64_t before = bypass->changes;
     progress(bypass);
     if (bypass->changes != before) {
+        bypass->looked = 0;
         return BYPASS_OK;
     }
     if (patience->timeout == 0) {
         return BYPASS_E_TIMEOUT;
     }
-    if (bypass->idle % bypass->spins != 0) {
+    if (++bypass->looked < (patience->timeout < SHORT_WAIT ? bypass->spins : bypass->looks)) {
         __builtin_ia32_pause();
         return BYPASS_OK;
     }
+    bypass->looked = 0;
     uint64_t time = left(patience);
     if (time == 0) {
         return BYPASS_E_TIMEOUT;

@@ -13,7 +13,7 @@ export const MPICC = join(packageRoot(), "bypass/bin/v3m-mpicc");
 export const MPIRUN = join(packageRoot(), "bypass/bin/v3m-mpirun");
 
 /** Only against hangs. */
-const HANG_MS = 240_000;
+const HANG_MS = 480_000;
 
 export interface Ran {
   /** The exit code; -1 if it did not end by itself. */
@@ -53,4 +53,10 @@ export function mpirun(
   } = {},
 ): Promise<Ran> {
   return run(MPIRUN, ["-n", String(ranks), ...(options.flags ?? []), "--", ...command], options);
+}
+
+/** What the library counted in a rank: of the line that `V3M_MPI_STATS=1` gives. */
+export function counts(output: string): { readonly sleeps: number; readonly doorbells: number } {
+  const count = (what: string) => Number(new RegExp(`${what} (\\d+)`).exec(output)?.[1]);
+  return { sleeps: count("sleeps"), doorbells: count("doorbells") };
 }
