@@ -336,6 +336,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     MUST(bypass_file_create(window.path, 2, AREA) == BYPASS_OK);
     MUST(bypass_open(&config, &victim.bypass) == BYPASS_OK);
     victim.heap = bypass_alloc(victim.bypass, 10000);
+    /* It begins well. */
+    come(1);
+    (void)bypass_connect(victim.bypass, 1, 0);
+    MUST(bypass_link(victim.bypass, 1) == BYPASS_OK);
     struct step step;
     for (; bytes >= sizeof(step); data += sizeof(step), bytes -= sizeof(step)) {
         memcpy(&step, data, sizeof(step));

@@ -46,6 +46,7 @@ const BY_CODE: Readonly<Record<string, number>> = {
   E_PERMISSION: Exit.HOST,
   E_UNSUPPORTED: Exit.HOST,
   E_NO_LIBRARY: Exit.HOST,
+  E_TOOL_MISSING: Exit.HOST,
   E_BAD_IMAGE: Exit.IMAGE,
   E_TRUNCATED: Exit.IMAGE,
   E_NO_ROOM: Exit.IMAGE,
