@@ -2,6 +2,7 @@
 /** Which paths this V3M, these guests and this host have, and why not the others. */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
+import { isNetworkPath } from "./links.js";
 import type { GuestKind, PathName } from "./names.js";
 
 /** Paths that no guest has yet. */
@@ -40,9 +41,9 @@ function passt(): string | undefined {
 /** Why guests cannot be connected by a path here, or undefined. Tries it out where Linux guests are asked for. */
 export function pathRefusal(path: PathName, guests: GuestKind): string | undefined {
   if (path === "shm") return undefined;
+  if (guests === "payload" && !isNetworkPath(path)) return "payload guests have no driver for it";
   const absent = ABSENT[path];
   if (absent !== undefined) return absent;
-  if (guests === "payload") return "payload guests have no TCP";
   if (path === "user") return passt();
   return tap() ?? (path === "vhost" ? device("/dev/vhost-net", "vhost_net") : undefined);
 }

@@ -3,18 +3,26 @@
  * Pairs of Linux guests with a network card or device for each path, so that all paths are measured between the same
  * two guests: Debian's cloud kernel, busybox and the measuring program, one vCPU each.
  */
-import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { cpus } from "node:os";
 import { guestInitramfs } from "../../harness/initramfs.js";
 import { ensureKernel, type GuestKernel } from "../../harness/kernels.js";
 import { ShellGuest } from "../measure/shell-guest.js";
 import { Channel } from "../vmm/channel.js";
-import type { NetOptions } from "../vmm/devices.js";
 import { Machine } from "../vmm/machine.js";
 import type { Contender } from "./contender.js";
 import { countersOf, outcomeOf } from "./counters.js";
+import {
+  address,
+  freePort,
+  isNetworkPath,
+  joinBridge,
+  makeBridge,
+  type NetworkPath,
+  netOf,
+  USER_GUEST,
+  USER_HOST,
+} from "./links.js";
 import { type PathName, TESTS } from "./names.js";
 import type { Request } from "./plan.js";
 import { limitSeconds, parseSample, program, requestWords } from "./program.js";
@@ -26,44 +34,12 @@ const MODULES = ["virtio_net", "uio_pci_generic"];
 const PORT = 5001;
 /** By which the follower's program speaks to the shell of its guest. */
 const PIPE = "/tmp/said";
-/** What passt calls itself and its guest, where the host has no network (src/vmm/passt.ts). */
-const USER_HOST = "10.0.2.2";
-const USER_GUEST = "10.0.2.15";
 
 /** What is prepared before: fetched and built where there may be no network later. */
 export async function linuxFiles(): Promise<{ readonly kernel: GuestKernel; readonly initrd: string }> {
   const kernel = await ensureKernel("cloud");
   const file = { type: "file", path: "bin/netbench", data: readFileSync(program()), mode: 0o755 } as const;
   return { kernel, initrd: await guestInitramfs({ extraFiles: [file], modules: MODULES, kernel }) };
-}
-
-type LinuxPath = "tap" | "vhost" | "user";
-
-/** A bridge for each pair and path: frames of one pair come to no other. */
-function bridgeName(path: LinuxPath, pair: number): string {
-  return `v3m${path}${pair}`;
-}
-
-function ip(...args: string[]): void {
-  execFileSync("ip", args, { stdio: ["ignore", "ignore", "pipe"] });
-}
-
-const tapName = (path: LinuxPath, pair: number, peer: number) => `v3m${path}${pair}p${peer}`;
-
-/** 10.<path>.<pair>.<peer>: of the leader 2, of the follower 1. */
-function address(path: LinuxPath, pair: number, peer: number): string {
-  return `10.${path === "tap" ? 91 : 92}.${pair}.${peer === 0 ? 2 : 1}`;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const at = server.address();
-      server.close(() => resolve(typeof at === "object" && at !== null ? at.port : 0));
-    });
-  });
 }
 
 interface Guest {
@@ -93,21 +69,15 @@ export class LinuxPair {
     paths: readonly PathName[],
     pair: number,
   ): Promise<LinuxPair> {
-    const links = (["tap", "vhost", "user"] as const).filter((path) => paths.includes(path));
+    const links = paths.filter(isNetworkPath);
     const channel = Channel.create(CHANNEL);
     const userPort = links.includes("user") ? await freePort() : 0;
     const cores = cpus().length;
     const guests: Guest[] = [];
     try {
-      for (const path of links)
-        if (path !== "user") ip("link", "add", bridgeName(path, pair), "type", "bridge");
+      for (const path of links) makeBridge(path, pair);
       for (const peer of [0, 1]) {
-        const nets = links.map((path): NetOptions => {
-          if (path !== "user") {
-            return { kind: "tap", name: tapName(path, pair, peer), vhost: path === "vhost" };
-          }
-          return peer === 0 ? { kind: "user" } : { kind: "user", tcp: [{ host: userPort, guest: PORT }] };
-        });
+        const nets = links.map((path) => netOf(path, pair, peer, { tcp: [{ host: userPort, guest: PORT }] }));
         const machine = await Machine.create({
           kernel: files.kernel.bzImage,
           initrd: files.initrd,
@@ -118,7 +88,7 @@ export class LinuxPair {
           ...(cores < 2 ? {} : { pin: [(2 * pair + peer) % cores] }),
         });
         guests.push({ machine, shell: new ShellGuest(machine.console, machine.console) });
-        for (const path of links) if (path !== "user") joinBridge(path, pair, peer);
+        for (const path of links) joinBridge(path, pair, peer);
         machine.start();
       }
       const [leader, follower] = guests as [Guest, Guest];
@@ -149,7 +119,7 @@ export class LinuxPair {
     const to =
       path === "user"
         ? `address=${USER_HOST} port=${this.#userPort}`
-        : `address=${address(path as LinuxPath, pair, 1)} port=${PORT}`;
+        : `address=${address(path as NetworkPath, pair, 1)} port=${PORT}`;
     return {
       leader: `netbench via=tcp role=lead ${to} ${words}`,
       follower: `netbench via=tcp role=follow port=${PORT} ${limit}`,
@@ -175,14 +145,9 @@ export class LinuxPair {
   }
 }
 
-function joinBridge(path: LinuxPath, pair: number, peer: number): void {
-  ip("link", "set", tapName(path, pair, peer), "master", bridgeName(path, pair), "up");
-  ip("link", "set", bridgeName(path, pair), "up");
-}
-
 async function connect(
   shell: ShellGuest,
-  links: readonly LinuxPath[],
+  links: readonly NetworkPath[],
   pair: number,
   peer: number,
 ): Promise<void> {

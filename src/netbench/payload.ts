@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** `shm` between tiny guests (program/payload.asm), which measure in ring 3. A pair lives for one measurement. */
+/**
+ * Paths between tiny guests (program/payload.asm), which measure in ring 3: a channel, or UDP over a network card. A pair
+ * lives for one measurement.
+ */
 import { existsSync, readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
@@ -7,26 +10,41 @@ import { V3mError } from "../errors.js";
 import { LOAD_ADDRESS, setParameter } from "../measure/payload.js";
 import { packageRoot } from "../package-root.js";
 import { Channel } from "../vmm/channel.js";
+import type { NetOptions } from "../vmm/devices.js";
 import { hostFacts } from "../vmm/host.js";
 import { Machine } from "../vmm/machine.js";
+import type { MachineOptions } from "../vmm/options.js";
 import type { Contender, Outcome } from "./contender.js";
 import { countersOf, outcomeOf } from "./counters.js";
-import { TESTS } from "./names.js";
+import {
+  address,
+  freeUdpPort,
+  isNetworkPath,
+  joinBridge,
+  makeBridge,
+  type NetworkPath,
+  netOf,
+  removeBridge,
+  USER_HOST,
+} from "./links.js";
+import { type PathName, TESTS } from "./names.js";
 import type { Request } from "./plan.js";
 import { limitSeconds, type Sample } from "./program.js";
 
 /** What both poll is in the common section. */
 const CHANNEL = { peers: 2, areaBytes: 1 << 20, commonBytes: 64 << 10 } as const;
 const MEMORY_BYTES = 16 << 20;
-/** As payload.asm and measure.h have them. */
+/** As payload.asm, measure.h and datagram.h have them. */
 const RESULT = { address: 0x30_0000, bytes: 80, magic: 0x3168_636e_6562_746en };
 const TEST_CODES = { latency: 1, stream: 2, both: 3 } as const;
+const UDP_PORT = 5001;
 
-function image(test: number, bytes: number, ticks: number): Buffer {
+/** The guest's program, and its parameters. */
+function image(...parameters: number[]): Buffer {
   const path = join(packageRoot(), "native/build/release/netbench.bin");
   if (!existsSync(path)) throw new V3mError("E_IO", `${path} is not there`, { hint: "make build builds it" });
   const kernel = readFileSync(path);
-  for (const [index, value] of [test, bytes, ticks].entries()) setParameter(kernel, index, value);
+  for (const [index, value] of parameters.entries()) setParameter(kernel, index, value);
   return kernel;
 }
 
@@ -53,68 +71,116 @@ export function readResult(memory: Buffer, khz: number): Sample {
   };
 }
 
-class PayloadPair {
-  readonly machines: readonly [Machine, Machine];
-  readonly #channel: Channel;
+/** `10.0.0.1` as datagram.h has it. */
+const number = (dotted: string) => Buffer.from(dotted.split(".").map(Number)).readUInt32BE();
 
-  private constructor(channel: Channel, machines: readonly [Machine, Machine]) {
-    this.#channel = channel;
-    this.machines = machines;
-  }
-
-  static async create(kernel: Buffer, pair: number): Promise<PayloadPair> {
-    const channel = Channel.create(CHANNEL);
-    const cores = cpus().length;
-    const make = (peer: number) =>
-      Machine.create({
-        kernel,
-        kind: "flat64",
-        loadAddress: LOAD_ADDRESS.flat64,
-        memory: MEMORY_BYTES,
-        pin: [(2 * pair + peer) % cores],
-        shm: [{ channel, peer }],
-      });
-    const first = await make(0);
-    return new PayloadPair(channel, [first, await make(1)]);
-  }
-
-  /** To the end of both. */
-  async run(timeoutMs: number): Promise<void> {
-    for (const machine of this.machines) machine.console.resume();
-    for (const machine of this.machines) machine.start();
-    await Promise.all(this.machines.map((machine) => machine.wait(timeoutMs)));
-  }
-
-  sample(khz: number): Sample {
-    return readResult(this.machines[0].memory.read(RESULT.address, RESULT.bytes), khz);
-  }
-
-  async dispose(): Promise<void> {
-    for (const machine of this.machines) await machine.dispose();
-    this.#channel.close();
+async function ended(machine: Machine, timeoutMs: number): Promise<void> {
+  let said = "";
+  machine.console.on("data", (chunk: Buffer) => {
+    said += chunk.toString("latin1");
+  });
+  await machine.wait(timeoutMs);
+  if (said.includes("FAIL")) {
+    throw new V3mError("E_GUEST", "a guest could not measure", { hint: said.trim() });
   }
 }
 
-async function run(request: Request): Promise<Outcome> {
+/** Two guests; 0 leads. */
+class PayloadPair implements AsyncDisposable {
+  readonly machines: Machine[] = [];
+  readonly #after: (() => void)[] = [];
+
+  /** @param measurement the test's code, bytes of a message, ticks */
+  static async create(path: PathName, pair: number, measurement: readonly number[]): Promise<PayloadPair> {
+    const made = new PayloadPair();
+    try {
+      if (isNetworkPath(path)) await made.#connect(path, pair, measurement);
+      else await made.#share(pair, measurement);
+      return made;
+    } catch (error) {
+      await made[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async #share(pair: number, measurement: readonly number[]): Promise<void> {
+    const channel = Channel.create(CHANNEL);
+    this.#after.push(() => channel.close());
+    const kernel = image(...measurement);
+    for (const peer of [0, 1]) await this.#add(kernel, pair, { shm: [{ channel, peer }] });
+  }
+
+  async #connect(path: NetworkPath, pair: number, measurement: readonly number[]): Promise<void> {
+    makeBridge(path, pair);
+    this.#after.push(() => removeBridge(path, pair));
+    const forward = path === "user" ? await freeUdpPort() : UDP_PORT;
+    const follower = path === "user" ? USER_HOST : address(path, pair, 1);
+    for (const peer of [0, 1]) {
+      const to = peer === 0 ? [number(follower), forward] : [0, 0];
+      const kernel = image(...measurement, number(address(path, pair, peer)), ...to);
+      const net: NetOptions = netOf(path, pair, peer, { udp: [{ host: forward, guest: UDP_PORT }] });
+      await this.#add(kernel, pair, { nets: [net] });
+      joinBridge(path, pair, peer);
+    }
+  }
+
+  async #add(
+    kernel: Buffer,
+    pair: number,
+    devices: Partial<Pick<MachineOptions, "shm" | "nets">>,
+  ): Promise<void> {
+    const cpu = (2 * pair + this.machines.length) % cpus().length;
+    const machine = await Machine.create({
+      kernel,
+      kind: "flat64",
+      loadAddress: LOAD_ADDRESS.flat64,
+      memory: MEMORY_BYTES,
+      pin: [cpu],
+      ...devices,
+    });
+    this.machines.push(machine);
+  }
+
+  /** To the end of both. @throws V3mError E_GUEST as soon as one of them fails */
+  async run(timeoutMs: number): Promise<void> {
+    for (const machine of this.machines) machine.start();
+    await Promise.all(this.machines.map((machine) => ended(machine, timeoutMs)));
+  }
+
+  sample(khz: number): Sample {
+    const [leader] = this.machines;
+    if (leader === undefined) throw new RangeError("no pair");
+    return readResult(leader.memory.read(RESULT.address, RESULT.bytes), khz);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const machine of this.machines) await machine.dispose();
+    for (const step of this.#after) step();
+  }
+}
+
+async function run(path: PathName, request: Request): Promise<Outcome> {
   const khz = Number(hostFacts().tsc_khz);
   const { test, bytes, ns } = request;
-  const kernel = image(TEST_CODES[test], bytes, Math.round((ns * khz) / 1e6));
+  const measurement = [TEST_CODES[test], bytes, Math.round((ns * khz) / 1e6)];
   const pairs: PayloadPair[] = [];
   try {
-    for (let pair = 0; pair < request.pairs; pair++) pairs.push(await PayloadPair.create(kernel, pair));
+    for (let pair = 0; pair < request.pairs; pair++) {
+      pairs.push(await PayloadPair.create(path, pair, measurement));
+    }
     const before = countersOf([]);
     await Promise.all(pairs.map((pair) => pair.run(limitSeconds(request) * 1000)));
     const samples = pairs.map((pair) => pair.sample(khz));
     const machines = pairs.flatMap((pair) => pair.machines);
     return outcomeOf(samples, before, countersOf(machines.map((machine) => machine.kvmStats())));
   } finally {
-    for (const pair of pairs) await pair.dispose();
+    for (const pair of pairs) await pair[Symbol.asyncDispose]();
   }
 }
 
-export function payloadPath(): Contender {
+export function payloadPath(path: PathName): Contender {
   return {
-    id: "shm",
+    id: path,
     kind: "path",
     tests: TESTS,
     commands: () => ["native/build/release/netbench.bin in two machines of 16 MiB"],
@@ -122,6 +188,6 @@ export function payloadPath(): Contender {
       if (wait === "interrupt") return "payload guests only poll";
       return 2 * pairs <= cpus().length ? undefined : `polling takes a core for each of ${2 * pairs} guests`;
     },
-    run,
+    run: (request) => run(path, request),
   };
 }

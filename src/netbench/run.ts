@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { V3mError } from "../errors.js";
 import { environment } from "../measure/environment.js";
 import { PRIVATE_NETWORK } from "./availability.js";
+import { isNetworkPath } from "./links.js";
 import { FLOORS, PATHS, TESTS } from "./names.js";
 import type { Plan } from "./plan.js";
 import type { NetBenchResult } from "./result.js";
@@ -17,9 +18,9 @@ const NESTED_SECONDS = 20;
 const NESTED_BOOT_SECONDS = 600;
 const FLOORS_AND_PATHS = FLOORS.length + PATHS.length;
 
-/** Guests that need TCP get a network of their own: it takes bridges and taps along when it goes. */
+/** Guests with network cards get a network of their own: it takes bridges and taps along when it goes. */
 function namespaced(plan: Plan, command: readonly string[], trusted: boolean): readonly string[] {
-  if (plan.guests !== "linux") return command;
+  if (!plan.paths.some(isNetworkPath)) return command;
   const asRoot = trusted || process.geteuid?.() === 0 ? [] : ["--map-root-user"];
   const unshare = ["unshare", "--net", ...asRoot];
   const [program = "", ...args] = [...unshare, "true"];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The result as rows of a table: one for each contender, number of pairs and size. */
 import { short } from "../measure/statistics.js";
+import { BESIDE_MOST, besideOthers } from "./beside.js";
 import { LABELS, type TestName } from "./names.js";
 import { medianOf, type NetBenchResult, type Point, type Ratio, type Series } from "./result.js";
 
@@ -93,13 +94,19 @@ const BESIDE: Readonly<Record<Ratio["floor"], string>> = {
   processes: "two host processes that may write all",
 };
 
-/** `shm` beside the floors. */
+const many = (pairs: number) => (pairs === 1 ? "" : `, ${pairs} pairs`);
+
+/** `shm` beside the floors, and beside the other paths. */
 export function verdicts(result: NetBenchResult): string[] {
-  return result.ratios.map(({ what, floor, pairs, ratio, goal }) => {
-    const many = pairs === 1 ? "" : `, ${pairs} pairs`;
+  const floors = result.ratios.map(({ what, floor, pairs, ratio, goal }) => {
     const judged = goal === null ? "" : ` (${goal.text}: ${goal.met ? "met" : "MISSED"})`;
-    return `shm, ${what}${many}: ${ratio.toFixed(3)} times ${BESIDE[floor]}${judged}`;
+    return `shm, ${what}${many(pairs)}: ${ratio.toFixed(3)} times ${BESIDE[floor]}${judged}`;
   });
+  const others = besideOthers(result).map(({ pairs, bytes, other, ratio, met }) => {
+    const judged = met === null ? "" : ` (at most ${BESIDE_MOST}: ${met ? "met" : "MISSED"})`;
+    return `shm, latency at ${formatSize(bytes)}${many(pairs)}: ${short(ratio)} times ${LABELS[other]}, the quickest other path${judged}`;
+  });
+  return [...floors, ...others];
 }
 
 /** Where it was measured, and how. */

@@ -108,7 +108,7 @@ const MEASURED: Omit<NetBenchResult, "ratios"> = {
   host: null,
   guests: { kind: "payload", vcpus: 1, memoryMiB: 16, kernel: null },
   paths: [
-    { path: "tap", skipped: "payload guests have no TCP" },
+    { path: "tap", skipped: "no bridge" },
     { path: "shm", pairs: 2, skipped: "no <core>" },
     { path: "shm", skipped: null },
   ],
@@ -331,16 +331,33 @@ describe("the table", () => {
   });
 
   it("says what was skipped, and why; and how shm compares", () => {
-    expect(skipped(RESULT)).toEqual([
-      "tap: skipped: payload guests have no TCP",
-      "shm, 2 pairs: skipped: no <core>",
-    ]);
+    expect(skipped(RESULT)).toEqual(["tap: skipped: no bridge", "shm, 2 pairs: skipped: no <core>"]);
     expect(verdicts(RESULT)).toEqual([
       "shm, latency at 8 B: 0.917 times two host processes with the same protection (at most 1.15: met)",
       "shm, latency at 8 B: 1.100 times two host processes that may write all (at most 1.15: met)",
       "shm, bandwidth at 1 MiB: 1.091 times two host processes with the same protection (at least 0.95: met)",
       "shm, bandwidth at 1 MiB: 0.909 times two host processes that may write all (at least 0.95: MISSED)",
     ]);
+  });
+
+  it("says how shm compares with the quickest other path, and judges where each guest has a core", () => {
+    const [own] = RESULT.series.filter(({ id, test }) => id === "shm" && test === "latency");
+    const like = (id: Series["id"], factor: number, wait: Series["wait"]) => {
+      const made = series(id, "latency", own?.bytes ?? 0, factor);
+      return { ...made, kind: "path" as const, wait };
+    };
+    const of = (wait: Series["wait"], ...factors: number[]) => {
+      const paths = (["tap", "user"] as const).map((id, i) => like(id, factors[i] ?? 0, wait));
+      const result = { ...RESULT, series: [like("shm", 1, wait), ...paths] };
+      return verdicts(result).filter((line) => line.includes("other path"));
+    };
+    expect(of("poll", 20, 16)).toEqual([
+      "shm, latency at 8 B: 0.0625 times user (passt), the quickest other path (at most 0.1: met)",
+    ]);
+    expect(of("poll", 8, 16)).toEqual([
+      "shm, latency at 8 B: 0.125 times tap, the quickest other path (at most 0.1: MISSED)",
+    ]);
+    expect(of("interrupt", 8, 16)).toEqual(["shm, latency at 8 B: 0.125 times tap, the quickest other path"]);
   });
 
   it("writes sizes and times for people", () => {

@@ -1,7 +1,9 @@
 ; SPDX-License-Identifier: Apache-2.0
 ; A guest of `v2m bench net`: peer 0 of a channel measures with peer 1, both in ring 3 by the instructions (core.bin) that
-; processes of the host use. The result is left in memory at RESULT, where the host finds it after the end.
+; processes of the host use; or one end of UDP over virtio-net with the other. The result is left in memory at RESULT, where
+; the host finds it after the end.
 ; p0: test, p1: bytes of a message, p2: ticks that it may take (measure.h)
+; p3: own IPv4 address, or 0 for the channel, p4, p5: address and port of the other one, which 0 leaves to lead
 %define NAME "netbench"
 %include "flat64.inc"
 %include "idt64.inc"
@@ -16,12 +18,34 @@ STACK           equ 0x340000    ; its end
 OUTGOING        equ 0x400000    ; what is sent
 INCOMING        equ 0x800000    ; and received
 MOST            equ 4 << 20
+DATAGRAM        equ 0xc00000    ; struct datagram
+QUEUES          equ 0xd00000    ; 2 MiB
 
         call    tables_init
         SET_GATE UD, on_ud
         call    user_pages
         mov     ecx, TSS_BYTES - 1
         call    load_tss
+        mov     rax, PARAM(0)
+        mov     [request.test], rax
+        mov     rax, PARAM(1)
+        mov     [request.bytes], rax
+        mov     rax, PARAM(2)
+        mov     [request.ticks], rax
+        mov     rax, PARAM(3)
+        mov     [request.address], rax
+        test    rax, rax
+        jz      .channel
+        mov     rax, PARAM(4)
+        mov     [request.to_address], rax
+        mov     [request.leads], rax
+        mov     rax, PARAM(5)
+        mov     [request.to_port], rax
+        lea     rsi, [user]
+        mov     edi, RFLAGS
+        call    run_user
+        jmp     .end
+.channel:
         call    channel_open
         xor     ecx, ecx
         call    area
@@ -35,12 +59,6 @@ MOST            equ 4 << 20
         xor     eax, 1
         mov     [request.partner], rax
         mov     [request.leads], rax    ; peer 0 does
-        mov     rax, PARAM(0)
-        mov     [request.test], rax
-        mov     rax, PARAM(1)
-        mov     [request.bytes], rax
-        mov     rax, PARAM(2)
-        mov     [request.ticks], rax
         mov     esi, REGISTERS
         mov     dword [rsi + REG_STATE], 1
         mov     rcx, [id]
@@ -62,7 +80,7 @@ MOST            equ 4 << 20
         jne     .there
 .leave: mov     esi, REGISTERS
         mov     dword [rsi + REG_STATE], 0
-        mov     rax, [status]
+.end:   mov     rax, [status]
         test    rax, rax
         jz      .good
         neg     rax
@@ -98,3 +116,10 @@ request:
 .bytes: dq      0
 .ticks: dq      0
         dq      OUTGOING, INCOMING
+.address:
+        dq      0
+.to_address:
+        dq      0
+.to_port:
+        dq      0
+        dq      DATAGRAM, QUEUES
