@@ -98,15 +98,15 @@ const many = (pairs: number) => (pairs === 1 ? "" : `, ${pairs} pairs`);
 
 /** `shm` beside the floors, and beside the other paths. */
 export function verdicts(result: NetBenchResult): string[] {
-  const floor = result.ratios.map(({ what, floor: name, pairs, ratio, goal }) => {
+  const floors = result.ratios.map(({ what, floor, pairs, ratio, goal }) => {
     const judged = goal === null ? "" : ` (${goal.text}: ${goal.met ? "met" : "MISSED"})`;
-    return `shm, ${what}${many(pairs)}: ${ratio.toFixed(3)} times ${BESIDE[name]}${judged}`;
+    return `shm, ${what}${many(pairs)}: ${ratio.toFixed(3)} times ${BESIDE[floor]}${judged}`;
   });
   const others = besideOthers(result).map(({ pairs, bytes, other, ratio, met }) => {
     const judged = met === null ? "" : ` (at most ${BESIDE_MOST}: ${met ? "met" : "MISSED"})`;
     return `shm, latency at ${formatSize(bytes)}${many(pairs)}: ${short(ratio)} times ${LABELS[other]}, the quickest other path${judged}`;
   });
-  return [...floor, ...others];
+  return [...floors, ...others];
 }
 
 /** Where it was measured, and how. */
