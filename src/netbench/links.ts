@@ -17,6 +17,9 @@ export type NetworkPath = (typeof NETWORK_PATHS)[number];
 export const USER_HOST = "10.0.2.2";
 export const USER_GUEST = "10.0.2.15";
 
+/** Of a pair's channel: what both poll is in the common section. */
+export const CHANNEL = { peers: 2, areaBytes: 1 << 20, commonBytes: 64 << 10 } as const;
+
 export function isNetworkPath(path: PathName): path is NetworkPath {
   return NETWORK_PATHS.some((known) => known === path);
 }

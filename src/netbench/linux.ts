@@ -16,6 +16,7 @@ import type { Contender } from "./contender.js";
 import { type Counters, countersOf, outcomeOf } from "./counters.js";
 import {
   address,
+  CHANNEL,
   freePort,
   isNetworkPath,
   joinBridge,
@@ -33,8 +34,6 @@ import { type FunctionPair, functionModules } from "./vfio.js";
 const MEMORY_MIB = 128;
 /** With Debian's generic kernel, and perftest's libraries in the initramfs. */
 const GENERIC_MEMORY_MIB = 256;
-/** What both poll is in the common section. */
-const CHANNEL = { peers: 2, areaBytes: 1 << 20, commonBytes: 64 << 10 } as const;
 /** VFIO brings interrupts of a channel by MSI-X; where it is not to be had, UIO does by INTx. */
 const MODULES = ["virtio_net", "uio_pci_generic", "vfio_iommu_type1", "vfio_pci"];
 /** There is no interrupt remapping: the guest's own root is asked whether it trusts the function. */

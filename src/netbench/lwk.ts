@@ -7,12 +7,12 @@ import { Channel } from "../vmm/channel.js";
 import type { KvmStats } from "../vmm/stats.js";
 import type { Contender, Outcome } from "./contender.js";
 import { countersOf, outcomeOf } from "./counters.js";
+import { CHANNEL } from "./links.js";
 import { TESTS } from "./names.js";
 import type { Request } from "./plan.js";
 import { limitSeconds, parseSample, program, requestWords, type Sample } from "./program.js";
 
 export const MEMORY_MIB = 64;
-const AREA_BYTES = 1 << 20;
 const GRACE_MS = 60_000;
 
 /** Of the leader, which is peer 0, and of the follower. */
@@ -25,7 +25,7 @@ function words(request: Request): readonly [string[], string[]] {
 }
 
 async function runPair(request: Request, pair: number): Promise<{ sample: Sample; kvm: KvmStats[] }> {
-  using channel = Channel.create({ peers: 2, areaBytes: AREA_BYTES });
+  using channel = Channel.create(CHANNEL);
   const cores = cpus().length;
   const [leader, follower] = await Promise.all(
     words(request).map((args, peer) =>

@@ -17,6 +17,7 @@ import type { Contender, Outcome } from "./contender.js";
 import { countersOf, outcomeOf } from "./counters.js";
 import {
   address,
+  CHANNEL,
   freeUdpPort,
   isNetworkPath,
   joinBridge,
@@ -30,8 +31,6 @@ import { type PathName, TESTS } from "./names.js";
 import type { Request } from "./plan.js";
 import { limitSeconds, type Sample } from "./program.js";
 
-/** What both poll is in the common section. */
-const CHANNEL = { peers: 2, areaBytes: 1 << 20, commonBytes: 64 << 10 } as const;
 const MEMORY_BYTES = 16 << 20;
 /** As payload.asm, measure.h and datagram.h have them. */
 const RESULT = { address: 0x30_0000, bytes: 80, magic: 0x3168_636e_6562_746en };
