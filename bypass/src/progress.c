@@ -9,7 +9,7 @@ enum {
     SLEEP_MAX = 1000000,   /* µs: nothing depends on it, it is for rings that got lost */
     SHORT_SLEEP = 100,     /* µs: looking on would have found it as soon */
     SHORT_WAIT = 10000,    /* µs: who waits no longer only tests, between work of its own */
-    LEAST_LOOKS = 64,      /* part of `spins` that is left where looking is in vain */
+    LEAST_PART = 64,       /* of `spins`: what is left where looking is in vain */
     ACKNOWLEDGE_PARTS = 4, /* of a ring, after which the sender hears of free slots */
 };
 
@@ -97,9 +97,11 @@ static uint64_t left(struct patience *patience)
  */
 static void learn(struct bypass *bypass, uint64_t slept)
 {
-    uint32_t least = bypass->spins / LEAST_LOOKS + 1;
-    uint32_t looks = slept < SHORT_SLEEP ? bypass->looks * 2 : bypass->looks / 2;
-    bypass->looks = looks > bypass->spins ? bypass->spins : looks < least ? least : looks;
+    uint64_t most = bypass->spins;
+    uint64_t least = most / LEAST_PART + 1;
+    uint64_t looks = slept < SHORT_SLEEP ? 2ull * bypass->looks : bypass->looks / 2;
+    looks = looks < least ? least : looks;
+    bypass->looks = (uint32_t)(looks < most ? looks : most);
 }
 
 /* Sleep until something comes. */

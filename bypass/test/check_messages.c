@@ -173,6 +173,8 @@ void check_sleep(struct bypass *bypass, uint32_t self, uint32_t peers)
     }
     bypass_stats(bypass, &stats);
     CHECK(self == 0 ? stats.doorbells >= 20 : stats.sleeps >= 20);
+    /* Looking was in vain, so less is looked. */
+    CHECK(self == 0 || bypass->looks < bypass->spins);
     free(data);
 }
 
