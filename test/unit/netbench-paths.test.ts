@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Paths of `v2m bench net` by other means: perftest's command lines and output; functions of the host's; refusals. */
-import { describe, expect, it } from "vitest";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it, vi } from "vitest";
 import { pathRefusal } from "../../src/netbench/availability.js";
 import { linuxPath } from "../../src/netbench/linux.js";
 import {
@@ -11,6 +14,7 @@ import {
   perftestWords,
 } from "../../src/netbench/perftest.js";
 import type { Plan, Request } from "../../src/netbench/plan.js";
+import { perftestName, rdmaRefusal } from "../../src/netbench/rdma-files.js";
 import { pointOf } from "../../src/netbench/result.js";
 import { functionsOf, modulesFor, vfioRefusal } from "../../src/netbench/vfio.js";
 import type { BenchNetFlags } from "../../src/v2m/bench-command.js";
@@ -45,6 +49,18 @@ describe("perftest", () => {
     expect(perftestWords({ ...REQUEST, test: "both", wait: "poll" }, 9).join(" ")).toMatch(
       / ib_send_bw -N -b -d rxe0 -F -s 8 -n 9$/,
     );
+  });
+
+  it("is looked for among this host's programs", async () => {
+    expect(await perftestName()).toMatch(/^perftest \d+\.\d+$/);
+    const empty = mkdtempSync(join(tmpdir(), "v3m-no-tools-"));
+    vi.stubEnv("PATH", empty);
+    try {
+      expect(await rdmaRefusal()).toMatch(/^\w+ is not installed \(apt-get install \w+\)$/);
+    } finally {
+      vi.unstubAllEnvs();
+      rmSync(empty, { recursive: true });
+    }
   });
 
   it("latency: half round trips, of which messages go both ways", () => {
