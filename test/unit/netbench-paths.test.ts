@@ -74,6 +74,11 @@ describe("perftest", () => {
     });
   });
 
+  it("latency of large messages, whose deviation perftest cannot tell", () => {
+    const sample = parsePerftest(LATENCY.replace("10.00", "-nan"), REQUEST, 100);
+    expect(sample).toEqual(parsePerftest(LATENCY, REQUEST, 100));
+  });
+
   it.each([
     { test: "stream", bytes: 8, mebibytes: "0.00", millions: "0.000250", rate: 250 },
     { test: "both", bytes: 8, mebibytes: "0.00", millions: "0.000250", rate: 250 },
