@@ -5,7 +5,7 @@
  * machine may be saved and restored (nothing of the host is mounted yet: QEMU refuses to save a mounted 9p share).
  *
  * Channels are virtio-serial ports, by number (PORTS). The control port carries lines:
- *   to the host:   booted | time? | started | beat | exit CODE | failed TEXT
+ *   to the host:   booted | clock SECONDS | time? | started | beat | exit CODE | failed TEXT
  *   to the agent:  SECONDS.NANOSECONDS (answer to time?) | signal NAME | size ROWS COLUMNS
  */
 
@@ -14,6 +14,9 @@ export const PORTS = { terminal: 0, job: 1, control: 2, stdin: 3, stdout: 4, std
 
 /** Seconds between signs of life. */
 export const BEAT_SECONDS = 5;
+
+/** Between the two times that the agent says how long it has been up. */
+export const CLOCK_SECONDS = 2;
 
 /** Modules for the machine itself, for KVM, and what tests of virtual machines commonly want at hand. */
 export const MODULES = [
@@ -48,6 +51,9 @@ fail() {
 }
 
 echo booted >&3
+# Twice: whoever saves the machine looks whether its clock goes as fast as the host's.
+uptime() { read -r up _ </proc/uptime && echo "clock $up" >&3; }
+{ uptime; sleep ${CLOCK_SECONDS}; uptime; } &
 # The port reads as empty until the host's side is known to be open.
 while ! [ -s /run/job ]; do cat /dev/vport0p${PORTS.job} >/run/job; [ -s /run/job ] || sleep 0.01; done
 . /run/job || fail "the job is not readable"
