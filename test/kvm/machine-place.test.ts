@@ -194,7 +194,7 @@ suite("NUMA nodes", { needs: ["kvm"] }, () => {
       ];
       await withRunning(
         busy(2, { cpus: 2, memory, performance }),
-        "busy: ready",
+        "busy: ready\n",
         async (machine, transcript) => {
           const again = nextReset(machine);
           machine.reset();
