@@ -83,7 +83,7 @@ suite("snapshots", { needs: ["kvm"] }, () => {
   it("continue with 2 vCPUs that interrupt each other", async () => {
     expect(
       await continues(
-        guest("smp", { cpus: 2, rounds: roundsOf(200, 200, 1000) }, { cpus: 2 }),
+        guest("smp", { cpus: 2, rounds: roundsOf(800, 200, 1000) }, { cpus: 2 }),
         "smp: cpus 2\n",
       ),
     ).toMatch(/smp: ok\n$/);

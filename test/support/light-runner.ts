@@ -6,7 +6,9 @@
  *     node dist/test/support/light-runner.js [-t PATTERN] [FILE|DIRECTORY…]      (default: test/kvm test/nested)
  *
  * The tests run in a child. If it dies or hangs, what was running has failed, and another child takes the
- * remaining files. Results go where reporter-results.ts says. Exit code 1 if anything failed.
+ * remaining files. In the emulated machines, which forget an interrupt now and then (docs/decisions/0007), a few tests that
+ * failed are run once more, and what passes then says so. Results go where reporter-results.ts says. Exit code 1 if
+ * anything failed.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { readdirSync, statSync } from "node:fs";
@@ -14,7 +16,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { LightMessage } from "./light-protocol.js";
 import { currentPlace } from "./places.js";
-import { type TestRecord, writeResults } from "./reporter-results.js";
+import { SEPARATOR, type TestRecord, writeResults } from "./reporter-results.js";
 
 const WORKER = fileURLToPath(new URL("./light-worker.js", import.meta.url));
 /** Beyond a test's own limit: then it does not even reach its event loop. */
@@ -53,12 +55,15 @@ class Supervisor {
   readonly records: TestRecord[] = [];
   readonly errors: string[] = [];
   readonly #pattern: string;
+  /** Called when there are more records. */
+  readonly #save: () => void;
   #current: Current = { file: "", names: [], what: "", done: new Set() };
   #child: ChildProcess | undefined;
   #watchdog: NodeJS.Timeout | undefined;
 
-  constructor(pattern: string) {
+  constructor(pattern: string, save: (records: readonly TestRecord[], errors: readonly string[]) => void) {
     this.#pattern = pattern;
+    this.#save = () => save(this.records, this.errors);
   }
 
   async run(files: readonly string[]): Promise<void> {
@@ -126,7 +131,7 @@ class Supervisor {
         break;
       case "file":
         for (const error of message.errors) this.#fail(error);
-        writeResults(this.records, this.errors);
+        this.#save();
         break;
     }
   }
@@ -142,7 +147,7 @@ class Supervisor {
       const note = name === what ? `the process died: ${how}` : `the process died (${how}) at: ${what}`;
       this.#add({ file, name, state: "failed", ms: 0, note });
     }
-    writeResults(this.records, this.errors);
+    this.#save();
   }
 
   #add(record: TestRecord): void {
@@ -157,10 +162,32 @@ class Supervisor {
   }
 }
 
+/** Where more fail, it is not the emulator. */
+const SECOND_ATTEMPTS = 4;
+
+/** @returns the records, with those of second attempts in place of the first ones that failed */
+async function tryAgain(records: readonly TestRecord[]): Promise<TestRecord[]> {
+  const failed = records.filter(({ state }) => state === "failed");
+  if (currentPlace() === "host" || failed.length > SECOND_ATTEMPTS) return [...records];
+  const replaced = new Map<TestRecord, TestRecord>();
+  for (const first of failed) {
+    console.log(`once more: ${first.file} > ${first.name}`);
+    // The runner joins the names of suites and tests by spaces.
+    const fullName = first.name.replaceAll(SEPARATOR, " ").replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+    supervisor = new Supervisor(`${fullName}$`, () => {});
+    await supervisor.run([first.file]);
+    const second = supervisor.records.find(({ name }) => name === first.name);
+    if (second?.state !== "passed" || supervisor.errors.length > 0) continue;
+    const why = (first.note ?? "").split("\n")[0] ?? "";
+    replaced.set(first, { ...second, note: `passed at the second attempt; the first: ${why}` });
+  }
+  return records.map((record) => replaced.get(record) ?? record);
+}
+
 const args = process.argv.slice(2);
 const patternAt = args.indexOf("-t");
 const pattern = patternAt < 0 ? "" : (args.splice(patternAt, 2)[1] ?? "");
-const supervisor = new Supervisor(pattern);
+let supervisor = new Supervisor(pattern, writeResults);
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.on(signal, () => {
     supervisor.kill();
@@ -169,9 +196,11 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
 }
 const started = Date.now();
 await supervisor.run(testFiles(args.length > 0 ? args : ["test/kvm", "test/nested"]));
-writeResults(supervisor.records, supervisor.errors);
-const count = (state: TestRecord["state"]) => supervisor.records.filter((r) => r.state === state).length;
+const { errors } = supervisor;
+const records = errors.length > 0 ? supervisor.records : await tryAgain(supervisor.records);
+writeResults(records, errors);
+const count = (state: TestRecord["state"]) => records.filter((r) => r.state === state).length;
 console.log(
-  `${currentPlace()}: ${count("passed")} passed, ${count("failed") + supervisor.errors.length} failed, ${count("skipped")} skipped in ${Math.round((Date.now() - started) / 1000)} s`,
+  `${currentPlace()}: ${count("passed")} passed, ${count("failed") + errors.length} failed, ${count("skipped")} skipped in ${Math.round((Date.now() - started) / 1000)} s`,
 );
-process.exitCode = count("failed") + supervisor.errors.length > 0 ? 1 : 0;
+process.exitCode = count("failed") + errors.length > 0 ? 1 : 0;

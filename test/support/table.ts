@@ -19,6 +19,8 @@ export interface Table {
   readonly rows: readonly Row[];
   /** Everything that makes the run a failure, one line or more each. */
   readonly problems: readonly string[];
+  /** Tests that passed at a second attempt, and how the first one failed. */
+  readonly again: readonly string[];
   readonly passed: number;
   readonly failed: number;
   readonly skipped: number;
@@ -57,6 +59,11 @@ export function merge(results: readonly PlaceResults[], files: readonly string[]
       .filter(([, record]) => record.state === "failed")
       .map(([place, record]) => `${place}: ${row.file}${SEPARATOR}${row.name}\n${record.note ?? ""}`.trim()),
   );
+  const again = sorted.flatMap((row) =>
+    [...row.at]
+      .filter(([, record]) => record.state === "passed" && record.note !== undefined)
+      .map(([place, record]) => `${place}: ${row.file}${SEPARATOR}${row.name}: ${record.note}`),
+  );
   return {
     places: PLACES.filter((place) => results.some((r) => r.place === place)),
     rows: sorted,
@@ -66,6 +73,7 @@ export function merge(results: readonly PlaceResults[], files: readonly string[]
       ...nowhere.map((row) => `ran nowhere: ${row.file}${SEPARATOR}${row.name}${reasons(row)}`),
       ...missing.map((file) => `ran nowhere: ${file}`),
     ],
+    again,
     passed: count("passed"),
     failed: count("failed") + errors.length + nowhere.length + missing.length,
     skipped: count("skipped") - nowhere.reduce((sum, row) => sum + row.at.size, 0),
@@ -150,6 +158,7 @@ export function allTestFiles(root: string): string[] {
 export function report(table: Table, path: string): number {
   writeFileSync(path, markdown(table));
   console.log(`\n${compact(table)}\n\nEach test: ${path}`);
+  for (const line of table.again) console.log(`\n↻ ${line}`);
   for (const problem of table.problems) console.log(`\n✗ ${problem}`);
   console.log(`\n${table.passed} passed, ${table.failed} failed, ${table.skipped} skipped`);
   return table.failed > 0 ? 1 : 0;
