@@ -2,6 +2,7 @@
 #include "datagram.h"
 
 #include "copy.h"
+#include "ticks.h"
 
 #include <errno.h>
 
@@ -36,14 +37,6 @@ struct frame {
     uint64_t number; /* of one with data: 1, 2, … */
     uint64_t read;   /* of the receiver's own, those that were read to their end */
 } __attribute__((packed));
-
-static uint64_t now(void)
-{
-    uint32_t low = 0;
-    uint32_t high = 0;
-    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
-    return (uint64_t)high << 32 | low;
-}
 
 /* RFC 1071; the field itself is zero meanwhile. */
 static uint16_t checksum(const uint8_t *data, uint32_t bytes)
@@ -194,8 +187,8 @@ static int64_t datagram_wait(struct stream *stream, uint32_t want)
     struct datagram *d = (struct datagram *)stream;
     (void)want;
     (void)next_data(d); /* hellos are answered, and notes read */
-    if (!d->met && d->leads && now() >= d->next_hello) {
-        d->next_hello = now() + HELLO_TICKS;
+    if (!d->met && d->leads && ticks_now() >= d->next_hello) {
+        d->next_hello = ticks_now() + HELLO_TICKS;
         send_frame(d, KIND_HELLO, 0, 0);
     }
     __builtin_ia32_pause();

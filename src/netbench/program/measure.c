@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "measure.h"
 
+#include "ticks.h"
+
 #include <errno.h>
 
 /* What the leading side says before each run of a test. */
@@ -9,14 +11,6 @@ struct order {
 };
 
 enum { BATCH = 4 };
-
-static uint64_t now(void)
-{
-    uint32_t low = 0;
-    uint32_t high = 0;
-    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
-    return (uint64_t)high << 32 | low;
-}
 
 static int64_t send(struct stream *s, const void *data, uint64_t bytes)
 {
@@ -94,7 +88,7 @@ static int64_t ping(struct stream *s, const struct request *r, uint64_t count,
                     struct result *result)
 {
     for (uint64_t i = 0; i < count; i++) {
-        const uint64_t begin = now();
+        const uint64_t begin = ticks_now();
         int64_t rc = send(s, r->out, r->bytes);
         if (rc == 0) {
             rc = receive(s, r->in, r->bytes);
@@ -102,7 +96,7 @@ static int64_t ping(struct stream *s, const struct request *r, uint64_t count,
         if (rc != 0) {
             return rc;
         }
-        const uint64_t took = now() - begin;
+        const uint64_t took = ticks_now() - begin;
         result->histogram[bucket_of(took)]++;
         result->shortest = took < result->shortest ? took : result->shortest;
         result->longest = took > result->longest ? took : result->longest;
@@ -177,7 +171,7 @@ static int64_t run(struct stream *s, const struct request *r, uint64_t count, st
     if (rc == 0) {
         rc = receive(s, &word, sizeof(word)); /* it is ready */
     }
-    const uint64_t begin = now();
+    const uint64_t begin = ticks_now();
     if (rc == 0 && r->test == TEST_LATENCY) {
         rc = ping(s, r, count, result);
     } else if (rc == 0) {
@@ -187,7 +181,7 @@ static int64_t run(struct stream *s, const struct request *r, uint64_t count, st
         }
     }
     result->count += count;
-    result->ticks += now() - begin;
+    result->ticks += ticks_now() - begin;
     result->total +=
         2 + (r->test == TEST_STREAM ? count + 1 : 2 * count + (r->test == TEST_BOTH ? 1 : 0));
     return rc;
