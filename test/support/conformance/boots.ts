@@ -10,6 +10,8 @@ import type { Check } from "./check.js";
 import { ConsoleShell } from "./shell.js";
 import { disk, type Guest, PLAIN, type World } from "./world.js";
 
+const WORDS = 4;
+
 /** A system on a disk: its own kernel, and as root file system the initramfs that is there too. */
 async function systemDisk(world: World): Promise<string> {
   const root = world.path("system");
@@ -22,14 +24,21 @@ async function systemDisk(world: World): Promise<string> {
   return path;
 }
 
-/** Boot code for a CD-ROM: it says a word at the first serial port, and stops. */
+/**
+ * Boot code for a CD-ROM: it says a word at the first serial port, some times, since the BIOS may still write the end of its own
+ * line there meanwhile; then it stops.
+ */
 function bootCode(word: string): Buffer {
   const code = Buffer.from(
     // ds:si at the text behind the code; each byte out to 0x3f8 until one is zero; then hlt for ever
     "fc31c08ed8be1d7cbaf803ac84c07403eeebf8f4ebfd".padEnd(0x1d * 2, "90"),
     "hex",
   );
-  return Buffer.concat([code, Buffer.from(`${word}\r\n\0`, "latin1"), Buffer.alloc(2048)]).subarray(0, 2048);
+  return Buffer.concat([
+    code,
+    Buffer.from(`${`${word}\r\n`.repeat(WORDS)}\0`, "latin1"),
+    Buffer.alloc(2048),
+  ]).subarray(0, 2048);
 }
 
 function bootableIso(world: World, word: string): string {
